@@ -1,0 +1,1 @@
+"""Candles: where they come from, and what makes them valid."""

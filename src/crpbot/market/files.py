@@ -1,0 +1,136 @@
+"""Candles from Parquet and CSV files."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from crpbot.errors import CandleError
+from crpbot.market.candles import Candles
+
+COLUMNS = ("time", "open", "high", "low", "close", "volume")
+SUFFIXES = (".parquet", ".csv")
+SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}")
+_UNITS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
+
+
+def check_symbol(symbol: str) -> str:
+    """Return `symbol` when it has the exchange's dashed form; it becomes part of file names."""
+    if not SYMBOL.fullmatch(symbol):
+        raise CandleError(f"a symbol must look like BTC-USD, found {symbol!r}; use capital letters, digits and one dash")
+    return symbol
+
+
+def find_candles(path: Path) -> Mapping[str, Path]:
+    """Return the candle file of each symbol at `path`, by symbol.
+
+    A folder has `BTC-USD.parquet` (or `.csv`) and so on; other files in it are left alone. A single file belongs
+    to the symbol that it is named after, or to `""` when its name is no symbol.
+    """
+    if path.is_dir():
+        found = {
+            file.stem: file
+            for suffix in reversed(SUFFIXES)
+            for file in sorted(path.glob(f"*{suffix}"))
+            if SYMBOL.fullmatch(file.stem)
+        }
+        if not found:
+            raise CandleError(f"a folder of candles must hold files such as BTC-USD.parquet, found none in {path}")
+        return dict(sorted(found.items()))
+    if not path.exists():
+        raise CandleError(f"candles must be a file or a folder that exists, found nothing at {path}")
+    return {path.stem if SYMBOL.fullmatch(path.stem) else "": path}
+
+
+def read_candles(path: Path) -> Candles:
+    """Read the candles of one file with the columns `time, open, high, low, close, volume`.
+
+    `time` is the open time: a UTC timestamp, or a whole number of milliseconds since 1970. Other columns are ignored.
+
+    Raises:
+        CandleError: the file cannot be read, lacks a column or a value, or a row breaks a rule of `Candles`.
+
+    """
+    frame = _read_frame(path)
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing:
+        raise CandleError(
+            f"{path}: candles need the columns {', '.join(COLUMNS)}; missing {', '.join(missing)}, "
+            f"found {', '.join(frame.columns)}; rename or add them"
+        )
+    try:
+        time = _milliseconds(frame["time"])
+        numbers = [_numbers(frame[column]) for column in COLUMNS[1:]]
+        return Candles(time, *numbers)
+    except CandleError as error:
+        raise CandleError(f"{path}: {error}") from None
+
+
+def write_candles(candles: Candles, path: Path) -> None:
+    """Write `candles` as Parquet in the form that `read_candles` reads."""
+    frame = pl.DataFrame({column: getattr(candles, column) for column in COLUMNS})
+    frame.with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC"))).write_parquet(path)
+
+
+def _read_frame(path: Path) -> pl.DataFrame:
+    if path.suffix not in SUFFIXES:
+        raise CandleError(f"candles must be a .parquet or .csv file, found {path}; convert it first")
+    try:
+        if path.suffix == ".csv":
+            return pl.read_csv(path, infer_schema_length=None)
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CandleError(f"{path} must be readable as {path.suffix[1:]}: {reason}; check the file") from None
+
+
+def _milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    _forbid_nulls(time)
+    if time.dtype == pl.String:
+        text = time
+        try:
+            time = text.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        except pl.exceptions.ComputeError:  # no form that polars can guess
+            time = pl.Series("time", [None] * len(text), dtype=pl.Datetime("us", "UTC"))
+        if time.null_count():
+            row = time.is_null().arg_max()
+            raise CandleError(
+                f"row {row}: time must be a UTC timestamp or milliseconds since 1970, found {text[row]!r}; convert it"
+            )
+    if isinstance(time.dtype, pl.Datetime):
+        per_millisecond = _UNITS[time.dtype.time_unit]
+        ticks = time.to_physical().to_numpy()
+        broken = ticks % per_millisecond != 0
+        if broken.any():
+            row = int(broken.argmax())
+            raise CandleError(f"row {row}: time must be on the whole minute; found {time[row]}; drop the row")
+        return ticks // per_millisecond
+    if not time.dtype.is_integer():
+        raise CandleError(
+            f"time must be a UTC timestamp or a whole number of milliseconds since 1970, found {time.dtype}; convert it"
+        )
+    milliseconds = time.cast(pl.Int64).to_numpy()
+    if len(milliseconds) and 0 < milliseconds[0] < 100_000_000_000:  # before March 1973: surely seconds
+        raise CandleError(
+            f"row 0: time must be in milliseconds since 1970, found {milliseconds[0]}, which looks like seconds; "
+            "multiply it by 1000"
+        )
+    return milliseconds
+
+
+def _numbers(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    _forbid_nulls(column)
+    try:
+        return column.cast(pl.Float64).to_numpy()
+    except pl.exceptions.PolarsError:
+        bad = column.cast(pl.String).cast(pl.Float64, strict=False).is_null()
+        row = bad.arg_max() or 0
+        raise CandleError(f"row {row}: {column.name} must be a number, found {column[row]!r}; correct the row") from None
+
+
+def _forbid_nulls(column: pl.Series) -> None:
+    if column.null_count():
+        row = column.is_null().arg_max()
+        raise CandleError(f"row {row}: {column.name} must have a value, found none; correct or drop the row")
