@@ -1,0 +1,1 @@
+"""From candles to rows: features, labels, and the blocks of a split."""

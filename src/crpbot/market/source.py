@@ -1,0 +1,85 @@
+"""What a person may mean by "candles": files, the bundled sample, or a known-answer market."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from crpbot.errors import CandleError
+from crpbot.market.candles import Candles
+from crpbot.market.files import check_symbol, find_candles, read_candles
+from crpbot.market.sample import SAMPLE, read_sample
+from crpbot.market.synthetic import DEFAULT_ROWS, DEFAULT_SYMBOLS, MARKETS, make_market
+
+SourceKind = Literal["file", "sample", "synthetic"]
+_SYNTHETIC = re.compile(r"synthetic:([^:]*)(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Candles by symbol, read when they are asked for.
+
+    Attributes:
+        kind: where the candles come from; only `synthetic` ones are made up.
+        name: what a person typed, or would type.
+        readers: how to get the candles of each symbol.
+
+    """
+
+    kind: SourceKind
+    name: str
+    readers: Mapping[str, Callable[[], Candles]]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that can be read."""
+        return tuple(self.readers)
+
+    def read(self, symbol: str) -> Candles:
+        """Return the candles of `symbol`."""
+        check_symbol(symbol)
+        if symbol not in self.readers:
+            raise CandleError(
+                f"{self.name} must have candles of {symbol}; it has {', '.join(self.symbols)}; choose one of these"
+            )
+        return self.readers[symbol]()
+
+
+def open_source(text: str | None, *, symbol: str | None = None, seed: int = 0) -> Source:
+    """Find out what `text` means: None is the bundled sample, `synthetic:NAME[:ROWS]` a known-answer market, else a path.
+
+    Args:
+        text: what a person typed.
+        symbol: whose candles a single file holds, where its name does not say so; a made-up market of any symbol.
+        seed: of the known-answer market.
+
+    Raises:
+        CandleError: there is nothing of that kind.
+
+    """
+    if text is None or text == "sample":
+        return Source("sample", "the bundled sample", {name: partial(read_sample, name) for name in SAMPLE})
+    if text.startswith("synthetic:"):
+        return _synthetic(text, symbol, seed)
+    files = find_candles(Path(text))
+    if symbol is not None and Path(text).is_file():
+        files = {check_symbol(symbol): next(iter(files.values()))}
+    elif "" in files:
+        raise CandleError(f"the candles in {text} must belong to a symbol, found none in its name; say --symbol BTC-USD")
+    return Source("file", text, {name: partial(read_candles, file) for name, file in files.items()})
+
+
+def _synthetic(text: str, symbol: str | None, seed: int) -> Source:
+    match = _SYNTHETIC.fullmatch(text)
+    if match is None or match[1] not in MARKETS:
+        raise CandleError(
+            f"a known-answer market must be synthetic:NAME or synthetic:NAME:ROWS with NAME one of {', '.join(MARKETS)}; "
+            f"found {text!r}"
+        )
+    name, rows = match[1], int(match[2] or DEFAULT_ROWS)
+    symbols = [check_symbol(symbol)] if symbol else DEFAULT_SYMBOLS
+    return Source(
+        "synthetic", text, {one: partial(make_market, name, one, rows=rows, seed=seed) for one in symbols}
+    )

@@ -1,0 +1,1 @@
+"""From rows to a checkpoint: recipe, network, training, calibration, and the file that holds them."""

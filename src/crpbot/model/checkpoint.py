@@ -1,0 +1,248 @@
+"""The checkpoint: one file that is enough to predict, and that cannot lose its normalizer."""
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crpbot.dataset.baselines import OneFeatureRule
+from crpbot.dataset.labels import CLASSES
+from crpbot.disk import write_whole
+from crpbot.errors import CheckpointError, RecipeError
+from crpbot.market.files import SYMBOL
+from crpbot.model.calibration import softmax
+from crpbot.model.network import DirectionNetwork
+from crpbot.model.recipe import Recipe, recipe_from_dict
+from crpbot.model.training import torch_threads
+
+FORMAT = "crpbot.checkpoint/1"
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says of some rows.
+
+    Attributes:
+        logits: after the temperature, as served, shape `(n, 3)`, float64.
+        probabilities: softmax of the logits, shape `(n, 3)`.
+
+    """
+
+    logits: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What the classes of a checkpoint mean.
+
+    Attributes:
+        kind: of label, as in the recipe.
+        horizon: in candles.
+        theta: log return within which a move is NEUTRAL; fitted on the training rows.
+
+    """
+
+    kind: str
+    horizon: int
+    theta: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a checkpoint comes from.
+
+    Attributes:
+        source: kind of candles: `file`, `sample` or `synthetic`.
+        candles_sha256: digest of the candles.
+        training_rows, calibration_rows: how many.
+        training_from: open time of the first training candle, in milliseconds of UTC.
+        fitted_until: the last moment whose price the fit has seen, in milliseconds of UTC.
+        unseen_from: rows whose candle opened at this time or later count in a diagnosis, in milliseconds of UTC.
+        seed: of the run.
+        best_epoch: whose weights these are.
+        prior: share of DOWN, NEUTRAL and UP in the training rows.
+        rule: the best one-feature rule on the training rows.
+
+    """
+
+    source: Literal["file", "sample", "synthetic"]
+    candles_sha256: str
+    training_rows: int
+    calibration_rows: int
+    training_from: int
+    fitted_until: int
+    unseen_from: int
+    seed: int
+    best_epoch: int
+    prior: tuple[float, float, float]
+    rule: OneFeatureRule
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint:
+    """A network and everything that must travel with it.
+
+    A foreign checkpoint, not written by crpbot, has no symbol, recipe, label or origin.
+
+    Attributes:
+        network: in evaluation mode, on the processor.
+        features: names of the inputs, in their order.
+        symbol: of the market it was trained on.
+        recipe: it was made by.
+        label: what its classes mean.
+        origin: where it comes from.
+
+    """
+
+    network: DirectionNetwork
+    features: tuple[str, ...]
+    symbol: str | None = None
+    recipe: Recipe | None = None
+    label: Label | None = None
+    origin: Origin | None = None
+
+    @property
+    def temperature(self) -> float:
+        """The divisor of the logits; 1 for a network without one."""
+        return 1.0 if self.network.temperature is None else self.network.temperature.item()
+
+    def predict(self, x: NDArray[np.float64]) -> Prediction:
+        """Predict rows of raw features, shape `(n, len(features))`, in the order of `features`."""
+        logits = np.empty((len(x), len(CLASSES)))
+        with torch.inference_mode(), torch_threads(1):
+            for start in range(0, len(x), _CHUNK):
+                part = torch.from_numpy(np.ascontiguousarray(x[start : start + _CHUNK]))
+                logits[start : start + _CHUNK] = self.network(part).numpy()
+        return Prediction(logits, softmax(logits))
+
+
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    """Return the file of a checkpoint of ours: tensors and plain JSON types; the same checkpoint gives the same bytes.
+
+    Raises:
+        CheckpointError: the recipe normalizes and the network has no fitted normalizer, or it lacks recipe, label or origin.
+
+    """
+    if not (checkpoint.symbol and checkpoint.recipe and checkpoint.label and checkpoint.origin):
+        raise CheckpointError(
+            "a checkpoint must be written with its symbol, recipe, label and origin, found one without; train it here"
+        )
+    _check_normalizer(checkpoint.network, checkpoint.recipe, "the network")
+    header = {
+        "format": FORMAT,
+        "symbol": checkpoint.symbol,
+        "input_size": checkpoint.network.input_size,
+        "feature_columns": list(checkpoint.features),
+        "classes": list(CLASSES),
+        "recipe": checkpoint.recipe.to_dict(),
+        "label": asdict(checkpoint.label),
+        "origin": asdict(checkpoint.origin),
+    }
+    # A pickle notes which strings are one object: a round trip through JSON makes that the same in every run.
+    payload: dict[str, Any] = json.loads(json.dumps(header))
+    payload["model_state_dict"] = {
+        name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.network.state_dict().items()
+    }
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    return buffer.getvalue()
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path, *, probe: NDArray[np.float64]) -> None:
+    """Write `checkpoint` to `path`, whole, after proof that the file gives the same probabilities.
+
+    Args:
+        checkpoint: to write.
+        path: of the new file.
+        probe: raw features to predict with both, shape `(n, n_features)`.
+
+    Raises:
+        CheckpointError: the normalizer is missing or not fitted, or the file read back predicts something else.
+
+    """
+    content = to_bytes(checkpoint)
+    copy = read_ours(open_payload(content, where=str(path)), where=str(path))
+    if not np.array_equal(copy.predict(probe).probabilities, checkpoint.predict(probe).probabilities):
+        raise CheckpointError(
+            f"{path} must predict what the network in memory predicts, found other probabilities after reading it back; "
+            "nothing was written: please report this as a bug"
+        )
+    write_whole(path, content)
+
+
+def open_payload(content: bytes, *, where: str) -> Any:  # noqa: ANN401
+    """Return what the bytes of a `.pt` file hold, tensors and plain types only; nothing in it is executed.
+
+    Raises:
+        CheckpointError: torch refuses the bytes.
+
+    """
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{where} must be a checkpoint of tensors and plain types, but torch refused it ({reason}); "
+            "export a state dict instead"
+        ) from None
+
+
+def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
+    """Read what a checkpoint of ours holds; `where` names it in errors.
+
+    Raises:
+        CheckpointError: it is damaged, altered, of another version, or lacks its normalizer.
+
+    """
+    if payload["format"] != FORMAT:
+        raise CheckpointError(f"{where} must have the format {FORMAT}, found {payload['format']!r}; update crpbot")
+    try:
+        recipe = recipe_from_dict(payload["recipe"], where=f"{where}: recipe")
+        state = payload["model_state_dict"]
+        features = tuple(payload["feature_columns"])
+        network = DirectionNetwork.from_recipe(
+            recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
+        )
+        origin = dict(payload["origin"])
+        origin["rule"] = OneFeatureRule(**origin["rule"])
+        origin["prior"] = tuple(origin["prior"])
+        if payload["classes"] != list(CLASSES) or not SYMBOL.fullmatch(payload["symbol"]):
+            raise CheckpointError(f"{where} must have the classes {', '.join(CLASSES)} and a symbol like BTC-USD; it was altered")
+        label, source = Label(**payload["label"]), Origin(**origin)
+    except (KeyError, TypeError, AttributeError, RecipeError) as error:
+        raise CheckpointError(f"{where} must be a whole crpbot checkpoint, found a damaged header: {error}; train it again") from None
+    lacking = [name for name in network.state_dict() if name not in state]
+    if any(name.startswith("normalizer.") for name in lacking):
+        raise CheckpointError(
+            f"{where}: recipe {recipe.name} normalizes, so the checkpoint must hold its normalizer; found none. "
+            "Without it every prediction is nonsense: train it again, or repair it"
+        )
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{where} must hold the weights of recipe {recipe.name}: {reason}; train it again") from None
+    _check_normalizer(network, recipe, where)
+    return Checkpoint(
+        network=network.eval(), features=features, symbol=payload["symbol"], recipe=recipe, label=label, origin=source
+    )
+
+
+def _check_normalizer(network: DirectionNetwork, recipe: Recipe, where: str) -> None:
+    wanted = recipe.network.normalizer == "fit"
+    if wanted and (network.normalizer is None or not network.normalizer.fitted):
+        raise CheckpointError(
+            f"{where}: recipe {recipe.name} normalizes, so every feature must have a finite mean and a positive scale that were "
+            "fitted; found none or unusable ones: train it again"
+        )
+    if not wanted and network.normalizer is not None:
+        raise CheckpointError(f"{where}: recipe {recipe.name} has no normalizer, found one; it was altered: train it again")

@@ -1,0 +1,38 @@
+"""A model folder: the deliverables of one symbol, each whole or not there."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def checkpoint_name(symbol: str, recipe: str) -> str:
+    """Return the founding name of a checkpoint.
+
+    >>> checkpoint_name("BTC-USD", "v7")
+    'lstm_BTC-USD_v7_enhanced.pt'
+    """
+    return f"lstm_{symbol}_{recipe}_enhanced.pt"
+
+
+def scaler_name(symbol: str) -> str:
+    """Return the founding name of a scaler."""
+    return f"scaler_{symbol}.pkl"
+
+
+@contextmanager
+def model_folder(folder: Path) -> Iterator[Path]:
+    """Give a place to work in; its files take their places in `folder` when the block ends, and vanish when it fails."""
+    partial = folder / PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for file in sorted(partial.iterdir()):
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()

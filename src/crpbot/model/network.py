@@ -1,0 +1,153 @@
+"""The networks: normalizer, layers and temperature in one module, so that they cannot be parted."""
+
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from crpbot.dataset.labels import CLASSES
+from crpbot.model.recipe import NetworkChoice
+
+
+class Normalizer(nn.Module):
+    """Shift and scale features to zero mean and unit variance.
+
+    The statistics are buffers: they move with `.to(device)`, are saved with the weights, and get no gradient. They are float64,
+    since raw prices need more digits than float32 has; the output is float32. A new normalizer is unfitted: mean 0 and scale 1.
+
+    Shape:
+        - input: `(*, n_features)`, in feature units
+        - output: `(*, n_features)`, in standard deviations
+
+    >>> normalizer = Normalizer.fit(np.array([[1.0, 10.0], [3.0, 10.0]]))
+    >>> normalizer(torch.tensor([[1.0, 10.0], [3.0, 11.0]]))
+    tensor([[-1.,  0.],
+            [ 1.,  1.]])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
+
+    @classmethod
+    def fit(cls, x: NDArray[np.float64]) -> Self:
+        """Measure `x` of shape `(n, n_features)`; pass training rows only.
+
+        A feature that never varies gets scale 1, so that it maps to 0 and not to NaN.
+        """
+        self = cls(x.shape[1])
+        mean, scale = np.empty(x.shape[1]), np.empty(x.shape[1])
+        for column in range(x.shape[1]):
+            mean[column], scale[column] = x[:, column].mean(), x[:, column].std()
+            if x[:, column].min() == x[:, column].max():
+                mean[column], scale[column] = x[0, column], 1.0
+        self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
+        return self
+
+    @property
+    def fitted(self) -> bool:
+        """Whether every mean is finite, every scale finite and positive, and they are not just 0 and 1."""
+        usable = bool(torch.isfinite(self.mean).all() and torch.isfinite(self.scale).all() and (self.scale > 0).all())
+        untouched = bool((self.mean == 0).all() and (self.scale == 1).all())
+        return usable and not untouched
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize `x`."""
+        return ((x.double() - self.mean) / self.scale).float()
+
+
+class DirectionNetwork(nn.Module):
+    """A feed-forward network from features to the logits of DOWN, NEUTRAL and UP.
+
+    Layers are named as the founding system named them: `fc1`, `bn1`, `fc2`, … and `temperature`.
+
+    Args:
+        input_size: how many features.
+        hidden: width of each hidden layer.
+        batch_normalization: after each hidden layer.
+        dropout: after each hidden layer.
+        temperature: where the divisor of the logits starts; None for a network without one.
+        normalizer: whether features are normalized inside the network.
+
+    Shape:
+        - input: `(batch, input_size)`, or `(batch, time, input_size)`, of which the last step is used; feature units
+        - output: `(batch, 3)`, logits after the temperature
+
+    """
+
+    def __init__(
+        self,
+        input_size: int = 72,
+        *,
+        hidden: tuple[int, ...] = (256, 128, 64),
+        batch_normalization: bool = True,
+        dropout: float = 0.3,
+        temperature: float | None = 2.5,
+        normalizer: bool = True,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden, self.batch_normalization = input_size, hidden, batch_normalization
+        self.normalizer = Normalizer(input_size) if normalizer else None
+        widths = (input_size, *hidden, len(CLASSES))
+        for number, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+            self.add_module(f"fc{number}", nn.Linear(fan_in, fan_out))
+            if batch_normalization and number <= len(hidden):
+                self.add_module(f"bn{number}", nn.BatchNorm1d(fan_out))
+        self.dropout = nn.Dropout(dropout)
+        self.temperature = nn.Parameter(torch.tensor(float(temperature))) if temperature is not None else None
+        self._layers = self._in_order()
+
+    @classmethod
+    def from_recipe(cls, choice: NetworkChoice, *, input_size: int, normalizer: bool) -> Self:
+        """Make the untrained network of a recipe."""
+        return cls(
+            input_size,
+            hidden=choice.hidden,
+            batch_normalization=choice.batch_normalization,
+            dropout=choice.dropout,
+            temperature=choice.initial_temperature if choice.temperature == "learned" else None,
+            normalizer=normalizer,
+        )
+
+    @property
+    def architecture(self) -> str:
+        """The widths from input to output, as `72-256-128-64-3`."""
+        return "-".join(str(width) for width in (self.input_size, *self.hidden, len(CLASSES)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of raw features."""
+        if x.dim() == 3:
+            x = x[:, -1, :]
+        return self.from_normalized(x.float() if self.normalizer is None else self.normalizer(x))
+
+    def from_normalized(self, z: Tensor) -> Tensor:
+        """Return the logits of features that are normalized already, shape `(batch, input_size)`, float32."""
+        for layer in self._layers:
+            z = layer(z)
+        return z if self.temperature is None else z / self.temperature
+
+    def _in_order(self) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for number in range(1, len(self.hidden) + 1):
+            layers.append(self.get_submodule(f"fc{number}"))
+            if self.batch_normalization:
+                layers.append(self.get_submodule(f"bn{number}"))
+            layers += [nn.ReLU(), self.dropout]
+        return [*layers, self.get_submodule(f"fc{len(self.hidden) + 1}")]
+
+
+class V7EnhancedFNN(DirectionNetwork):
+    """The founding V7 network: 72-256-128-64-3 with batch normalization, dropout 0.3 and a temperature from 2.5.
+
+    >>> V7EnhancedFNN().eval()(torch.zeros(5, 20, 72)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, input_size: int = 72) -> None:
+        super().__init__(input_size)

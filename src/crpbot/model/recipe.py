@@ -1,0 +1,264 @@
+"""A recipe: everything that decides a training run, as one TOML file."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from crpbot.dataset.features.compute import FEATURE_SETS
+from crpbot.errors import RecipeError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}")
+
+
+def _between(least: float, most: float) -> Mapping[str, Any]:
+    return {"rule": (f"between {least:g} and {most:g}", lambda value: least <= value <= most)}
+
+
+def _inside(least: float, most: float) -> Mapping[str, Any]:
+    return {"rule": (f"above {least:g} and below {most:g}", lambda value: least < value < most)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureChoice:
+    """Which columns the network sees.
+
+    Attributes:
+        set: the name of a table of features.
+        max_gap_minutes: missing minutes that do not yet start a new segment.
+
+    """
+
+    set: str = field(
+        metadata={"rule": (f"one of {', '.join(FEATURE_SETS)}", lambda value: value in FEATURE_SETS)}
+    )
+    max_gap_minutes: int = field(default=0, metadata=_between(0, 60))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelChoice:
+    """What the network foretells.
+
+    Attributes:
+        kind: `horizon` compares the log return over the next `horizon` candles with ±θ.
+        horizon: in candles.
+        neutral_share: share of the training rows that θ makes NEUTRAL.
+
+    """
+
+    kind: Literal["horizon"]
+    horizon: int = field(metadata=_between(1, 10_080))
+    neutral_share: float = field(metadata=_between(0, 0.9))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitChoice:
+    """How rows become blocks. The test block is what training and calibration leave.
+
+    Attributes:
+        train: share of the rows.
+        calibration: share of the rows.
+        embargo: rows dropped after each boundary.
+
+    """
+
+    train: float = field(metadata=_inside(0, 1))
+    calibration: float = field(metadata=_inside(0, 1))
+    embargo: int = field(metadata=_between(0, 100_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkChoice:
+    """The network.
+
+    Attributes:
+        hidden: width of each hidden layer.
+        batch_normalization: after each hidden layer.
+        dropout: after each hidden layer; 0 is none.
+        normalizer: `fit` on training rows and part of the network; `none`, raw features; `lost`, used in training and
+            then left out of the checkpoint (to show what that does).
+        temperature: `learned` with the weights and then refitted, or `none`.
+        initial_temperature: where a learned temperature starts.
+
+    """
+
+    hidden: tuple[int, ...] = field(
+        metadata={"rule": ("a list of widths from 1 to 4096", lambda value: value and all(1 <= w <= 4096 for w in value))}
+    )
+    batch_normalization: bool
+    dropout: float = field(metadata=_between(0, 0.9))
+    normalizer: Literal["fit", "none", "lost"]
+    temperature: Literal["learned", "none"]
+    initial_temperature: float = field(default=2.5, metadata=_between(0.05, 20))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossChoice:
+    """What training makes small.
+
+    Attributes:
+        kind: `cross-entropy`, or `focal`: mean(α·(1 − exp(−ce))^γ·ce).
+        label_smoothing: of the cross entropy inside either kind.
+        alpha: α of `focal`.
+        gamma: γ of `focal`.
+
+    """
+
+    kind: Literal["cross-entropy", "focal"]
+    label_smoothing: float = field(metadata=_between(0, 0.5))
+    alpha: float = field(default=0.25, metadata=_inside(0, 100))
+    gamma: float = field(default=2.0, metadata=_between(0, 10))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingChoice:
+    """How the loss is made small, by Adam.
+
+    Attributes:
+        learning_rate: of the first epoch.
+        schedule: `cosine` falls to 0 over the epochs; `constant` stays.
+        batch_size: in rows.
+        epochs: at most.
+        patience: epochs without a better loss on the calibration block before training stops.
+        threads: of the processor; more than one is slower for networks of this size, and may change the last bits.
+
+    """
+
+    learning_rate: float = field(metadata=_inside(0, 1))
+    schedule: Literal["constant", "cosine"]
+    batch_size: int = field(metadata=_between(2, 1_000_000))
+    epochs: int = field(metadata=_between(1, 10_000))
+    patience: int = field(metadata=_between(1, 10_000))
+    threads: int = field(default=1, metadata=_between(1, 256))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training run.
+
+    Attributes:
+        name: becomes part of file names.
+        description: one line for people.
+        features, label, split, network, loss, training: the choices, one section of the file each.
+
+    """
+
+    name: str = field(
+        metadata={"rule": ("small letters, digits, dots and dashes", lambda value: bool(_NAME.fullmatch(value)))}
+    )
+    description: str
+    features: FeatureChoice
+    label: LabelChoice
+    split: SplitChoice
+    network: NetworkChoice
+    loss: LossChoice
+    training: TrainingChoice
+
+    def __post_init__(self) -> None:
+        shares = self.split.train + self.split.calibration
+        if shares >= 1:
+            raise RecipeError(
+                f"split.train and split.calibration must leave rows for the test block, found {shares:g} in all; lower one"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain JSON types; `recipe_from_dict` reads it back."""
+        plain = asdict(self)
+        plain["network"]["hidden"] = list(self.network.hidden)
+        return plain
+
+
+def builtin_recipes() -> tuple[str, ...]:
+    """Return the names of the recipes in the package."""
+    folder = files("crpbot.model") / "recipes"
+    return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """Return the recipe of that name, or of that TOML file.
+
+    Raises:
+        RecipeError: there is none, or a key is unknown, missing or impossible.
+
+    """
+    return recipe_from_toml(recipe_text(name_or_file), where=name_or_file)
+
+
+def recipe_text(name_or_file: str) -> str:
+    """Return the TOML of the recipe of that name, or of that file."""
+    if name_or_file in builtin_recipes():
+        return (files("crpbot.model") / "recipes" / f"{name_or_file}.toml").read_text()
+    if not Path(name_or_file).is_file():
+        raise RecipeError(
+            f"a recipe must be one of {', '.join(builtin_recipes())} or a TOML file; found neither at {name_or_file!r}"
+        )
+    try:
+        return Path(name_or_file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{name_or_file} must be a readable TOML file: {error}; check the file") from None
+
+
+def recipe_from_toml(text: str, *, where: str = "the recipe") -> Recipe:
+    """Read a recipe from TOML; `where` names it in errors."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where} must be TOML: {error}; correct that line") from None
+    return recipe_from_dict(table, where=where)
+
+
+def recipe_from_dict(table: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+    """Read a recipe from plain types, as `Recipe.to_dict` gives them."""
+    recipe = _read(Recipe, table, where)
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _read(kind: type, table: Any, where: str) -> Any:  # noqa: ANN401
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"{where} must be a section with keys, found {table!r}; write it as [section]")
+    known = {f.name: f for f in fields(kind)}
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+            raise RecipeError(f"{where} has only known keys, found {key!r}; {hint}")
+    types = get_type_hints(kind)
+    values = {}
+    for name, one in known.items():
+        if name not in table:
+            if one.default is MISSING:
+                raise RecipeError(f"{where} must have the key {name!r}, found none; add it (see recipe v7)")
+            continue
+        place = f"{where}: {name}"
+        value = table[name]
+        if hasattr(types[name], "__dataclass_fields__"):
+            values[name] = _read(types[name], value, place)
+            continue
+        values[name] = _convert(types[name], value, place)
+        if rule := one.metadata.get("rule"):
+            words, holds = rule
+            if not holds(values[name]):
+                raise RecipeError(f"{place} must be {words}, found {value!r}; correct it")
+    return kind(**values)
+
+
+def _convert(kind: Any, value: Any, place: str) -> Any:  # noqa: ANN401
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise RecipeError(f"{place} must be one of {', '.join(get_args(kind))}, found {value!r}; choose one")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
+            raise RecipeError(f"{place} must be a list of whole numbers, found {value!r}; correct it")
+        return tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+        raise RecipeError(f"{place} must be {words}, found {value!r}; correct it")
+    return value

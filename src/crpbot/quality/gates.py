@@ -1,0 +1,295 @@
+"""Gates: named thresholds on a diagnosis, as tables. All required gates pass, or the checkpoint is refused.
+
+A number that could not be measured fails its gate.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from crpbot.dataset.labels import CLASSES, DOWN, UP
+from crpbot.quality.diagnosis import Metrics
+from crpbot.quality.metrics import Mean
+
+GateTable = Literal["market", "seed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a value must be, written for people and for the check alike.
+
+    >>> Limit("<=", 20.0).holds(20.5), str(Limit("<=", 20.0)), str(Limit("within", 0.4, 0.6))
+    (False, '<= 20', '0.4 to 0.6')
+    """
+
+    kind: Literal["<=", "<", ">=", "within"]
+    bound: float
+    upper: float = float("nan")
+
+    def holds(self, value: float | None) -> bool:
+        """Return whether `value` keeps the limit; None and NaN never do."""
+        if value is None:
+            return False
+        if self.kind == "<=":
+            return value <= self.bound
+        if self.kind == "<":
+            return value < self.bound
+        if self.kind == ">=":
+            return value >= self.bound
+        return self.bound <= value <= self.upper
+
+    def __str__(self) -> str:
+        if self.kind == "within":
+            return f"{self.bound:g} to {self.upper:g}"
+        return f"{self.kind} {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One named threshold.
+
+    Attributes:
+        name: of the gate.
+        value: what is compared, from the metrics.
+        limit: what it must keep.
+        words: the value and what it means, as a clause for people.
+        target: what a good model reaches, as text; the limit decides.
+        required: whether failing it refuses the checkpoint.
+
+    """
+
+    name: str
+    value: Callable[[Metrics], float | None]
+    limit: Limit
+    words: Callable[[Metrics], str]
+    target: str | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """What one gate says.
+
+    Attributes:
+        name: of the gate.
+        required: whether failing it refuses the checkpoint.
+        value: what was compared; None could not be measured.
+        limit, target: as text.
+        passed: whether the value keeps the limit.
+        words: the value and what it means, for people.
+
+    """
+
+    name: str
+    required: bool
+    value: float | None
+    limit: str
+    target: str | None
+    passed: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a table of gates says.
+
+    Attributes:
+        table: its name.
+        results: one for each gate, in the order of the table.
+
+    """
+
+    table: GateTable
+    results: tuple[GateResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every required gate passed."""
+        return all(result.passed for result in self.results if result.required)
+
+    @property
+    def failed(self) -> tuple[GateResult, ...]:
+        """The required gates that did not pass."""
+        return tuple(result for result in self.results if result.required and not result.passed)
+
+
+def judge(metrics: Metrics, table: GateTable) -> Verdict:
+    """Hold every gate of `table` against `metrics`."""
+    return Verdict(table, tuple(_ask(gate, metrics) for gate in GATES[table]))
+
+
+def _ask(gate: Gate, metrics: Metrics) -> GateResult:
+    value = gate.value(metrics)
+    return GateResult(
+        name=gate.name,
+        required=gate.required,
+        value=value,
+        limit=str(gate.limit),
+        target=gate.target,
+        passed=gate.limit.holds(value),
+        words="it could not be measured" if value is None else gate.words(metrics),
+    )
+
+
+def _errors(mean: Mean | None) -> float | None:
+    """Return how many standard errors a mean stands above 0; 0 where it is exactly 0 in every block."""
+    if mean is None or mean.error != mean.error:  # noqa: PLR0124  NaN is no number of errors
+        return None
+    if mean.error == 0:
+        return 0.0 if mean.value == 0 else float("inf") * mean.value
+    return mean.value / mean.error
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "unknown" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _skill_of_direction(m: Metrics) -> float | None:
+    if m.directional_log_loss is None or m.prior_directional_log_loss is None:
+        return None
+    return m.directional_log_loss - m.prior_directional_log_loss
+
+
+def _compared(m: Metrics, mean: Mean | None, other: float | None, name: str) -> str:
+    assert mean is not None
+    points = 100 * mean.value
+    return (
+        f"accuracy {_percent(m.accuracy)} is {abs(points):.1f} points {'above' if points >= 0 else 'below'} the {_percent(other)} of "
+        f"{name}, {_errors(mean) or 0:+.1f} standard errors"
+    )
+
+
+def _share(index: int) -> Callable[[Metrics], float | None]:
+    return lambda m: None if m.predicted_share is None else m.predicted_share[index]
+
+
+def _share_gate(index: int) -> Gate:
+    share = _share(index)
+    return Gate(
+        name=f"{CLASSES[index].lower()}-share",
+        value=share,
+        limit=Limit("within", 0.40, 0.60),
+        words=lambda m: f"{_percent(share(m))} of the predictions are {CLASSES[index]}",
+    )
+
+
+def _logit_range(limit: Limit, target: str | None) -> Gate:
+    return Gate(
+        name="logit-range",
+        value=lambda m: m.logit_abs_max,
+        limit=limit,
+        target=target,
+        words=lambda m: f"the largest |logit| is {m.logit_abs_max:,.1f}",
+    )
+
+
+def _overconfidence() -> Gate:
+    return Gate(
+        name="overconfidence",
+        value=lambda m: m.confidence_over_99,
+        limit=Limit("<", 0.10),
+        words=lambda m: f"{_percent(m.confidence_over_99)} of the predictions claim more than 99 %",
+    )
+
+
+def _calibration(limit: Limit) -> Gate:
+    return Gate(
+        name="calibration",
+        value=lambda m: m.ece,
+        limit=limit,
+        words=lambda m: f"confidence and truth differ by {_percent(m.ece)} on average",
+    )
+
+
+MARKET_GATES = (
+    Gate(
+        name="finite-weights",
+        value=lambda m: float(m.finite_weights),
+        limit=Limit(">=", 1),
+        words=lambda m: "every weight is finite" if m.finite_weights else "some weights are not finite numbers",
+    ),
+    Gate(
+        name="normalizer-present",
+        value=lambda m: float(m.normalizer_present),
+        limit=Limit(">=", 1),
+        words=lambda m: "the normalizer is in the checkpoint" if m.normalizer_present else "the checkpoint has no normalizer",
+    ),
+    Gate(
+        name="normalizer-fits",
+        value=lambda m: m.normalizer_ratio,
+        limit=Limit("<=", 10),
+        words=lambda m: f"the candles vary up to {m.normalizer_ratio:.1f} times as the normalizer expects, either way up",
+    ),
+    _logit_range(Limit("<=", 20), target="<= 10"),
+    _overconfidence(),
+    Gate(
+        name="no-collapse",
+        value=lambda m: None if m.predicted_share is None else max(m.predicted_share),
+        limit=Limit("<=", 0.90),
+        words=lambda m: f"one class is {_percent(max(m.predicted_share or (0.0,)))} of the predictions",
+    ),
+    Gate(
+        name="class-bias",
+        value=lambda m: m.class_bias,
+        limit=Limit("<=", 0.03),
+        words=lambda m: f"mean probability and actual share differ by up to {100 * (m.class_bias or 0):.1f} points",
+    ),
+    _calibration(Limit("<=", 0.05)),
+    Gate(
+        name="beats-majority",
+        value=lambda m: _errors(m.over_majority),
+        limit=Limit(">=", 2),
+        words=lambda m: _compared(m, m.over_majority, m.majority_accuracy, "always saying the commonest class"),
+    ),
+    Gate(
+        name="not-below-one-feature",
+        value=lambda m: _errors(m.over_rule),
+        limit=Limit(">=", -2),
+        words=lambda m: _compared(m, m.over_rule, m.rule_accuracy, "the best one-feature rule"),
+    ),
+    Gate(
+        name="foretells-direction",
+        value=_skill_of_direction,
+        limit=Limit("<", 0),
+        words=lambda m: (
+            f"the log loss of UP against DOWN, {m.directional_log_loss:.4f}, is {abs(_skill_of_direction(m) or 0):.4f} "
+            f"{'below' if (_skill_of_direction(m) or 0) < 0 else 'above'} that of knowing nothing, {m.prior_directional_log_loss:.4f}"
+        ),
+    ),
+    Gate(
+        name="enough-rows",
+        value=lambda m: m.effective_rows,
+        limit=Limit(">=", 1_000),
+        words=lambda m: f"{m.rows:,} rows with overlapping labels carry about {m.effective_rows:,.0f} outcomes",
+    ),
+    Gate(
+        name="too-good",
+        value=lambda m: m.accuracy,
+        limit=Limit("<=", 0.60),
+        words=lambda m: f"accuracy {_percent(m.accuracy)}; above 60 % on minutes is an alarm, most often a leak",
+    ),
+)
+"""What a model must do before it may speak of a real market."""
+
+SEED_GATES = (
+    _logit_range(Limit("<=", 10), target=None),
+    _overconfidence(),
+    Gate(
+        name="confidence-50-90",
+        value=lambda m: m.confidence_50_90,
+        limit=Limit("within", 0.70, 0.80),
+        words=lambda m: f"{_percent(m.confidence_50_90)} of the confidences are within 50 % to 90 %",
+    ),
+    _share_gate(DOWN),
+    _share_gate(UP),
+    _calibration(Limit("<", 0.05)),
+    Gate(
+        name="accuracy",
+        value=lambda m: m.accuracy,
+        limit=Limit("within", 0.68, 0.72),
+        words=lambda m: f"accuracy is {_percent(m.accuracy)}",
+    ),
+)
+"""The target table of the founding document. On a real market its accuracy is a warning, not a goal."""
+
+GATES: Mapping[GateTable, tuple[Gate, ...]] = {"market": MARKET_GATES, "seed": SEED_GATES}

@@ -1,0 +1,1 @@
+"""One diagnosis, told as JSON, as text and as a page with pictures."""

@@ -1,0 +1,140 @@
+"""A judged model as data: `diagnosis.json`, and the predictions as a table."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from crpbot.dataset.labels import CLASSES
+from crpbot.disk import whole_file
+from crpbot.market.candles import utc
+from crpbot.model.training import Epoch
+from crpbot.quality.causes import Cause, find_causes
+from crpbot.quality.diagnosis import Diagnosis, Judged
+from crpbot.quality.gates import GateTable, Verdict, judge
+
+FORMAT = "crpbot.diagnosis/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """A diagnosis, its causes and what the gates say: everything a report tells.
+
+    Attributes:
+        diagnosis: numbers.
+        causes: in the order of what explains most.
+        verdict: of the chosen table of gates.
+        targets: of the founding table, for comparison.
+        history: of the training, where it is known.
+
+    """
+
+    diagnosis: Diagnosis
+    causes: tuple[Cause, ...]
+    verdict: Verdict
+    targets: Verdict
+    history: tuple[Epoch, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The model in two words, for headings."""
+        model = self.diagnosis.model
+        return " ".join(part for part in (model.symbol, model.recipe) if part) or Path(model.path).name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `diagnosis.json` as plain types; a number that could not be measured is None."""
+        d, m = self.diagnosis, self.diagnosis.metrics
+        numbers = {
+            "rows": m.rows,
+            "effective_rows": m.effective_rows,
+            "logit_min": m.logit_min,
+            "logit_max": m.logit_max,
+            "logit_abs_max": m.logit_abs_max,
+            "logit_mean": _by_class(m.logit_mean),
+            "confidence_over_99": m.confidence_over_99,
+            "confidence_50_90": m.confidence_50_90,
+            "predicted_share": _by_class(m.predicted_share),
+            "actual_share": _by_class(m.actual_share),
+            "mean_probability": _by_class(m.mean_probability),
+            "class_bias": m.class_bias,
+            "ece": m.ece,
+            "ece_ci": m.ece_interval,
+            "log_loss": m.log_loss,
+            "prior_log_loss": m.prior_log_loss,
+            "directional_log_loss": m.directional_log_loss,
+            "prior_directional_log_loss": m.prior_directional_log_loss,
+            "brier": m.brier,
+            "accuracy": m.accuracy,
+            "accuracy_ci": m.accuracy_interval,
+            "majority_accuracy": m.majority_accuracy,
+            "over_majority": None if m.over_majority is None else asdict(m.over_majority),
+            "one_feature_accuracy": m.rule_accuracy,
+            "over_one_feature": None if m.over_rule is None else asdict(m.over_rule),
+            "one_feature_rule": None if d.rule is None else str(d.rule),
+            "normalizer_ratio": m.normalizer_ratio,
+        }
+        plain = {
+            "format": FORMAT,
+            "model": asdict(d.model),
+            "data": {
+                "source": d.data.source,
+                "rows": d.data.rows,
+                "from": utc(d.data.first),
+                "to": utc(d.data.last),
+                "sha256": d.data.sha256,
+                "out_of_sample": d.data.out_of_sample,
+            },
+            "label": asdict(d.label),
+            "gate_table": self.verdict.table,
+            "metrics": numbers,
+            "causes": [asdict(cause) for cause in self.causes],
+            "gates": [asdict(result) for result in self.verdict.results],
+            "targets": [asdict(result) for result in self.targets.results],
+            "passed": self.verdict.passed,
+        }
+        return finite(plain)  # type: ignore[no-any-return]
+
+    def to_json(self) -> str:
+        """Return `diagnosis.json`."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+
+def weigh(diagnosis: Diagnosis, gates: GateTable, history: Sequence[Epoch] = ()) -> Judgement:
+    """Find the causes and ask the gates."""
+    metrics = diagnosis.metrics
+    return Judgement(
+        diagnosis, find_causes(diagnosis), judge(metrics, gates), judge(metrics, "seed"), tuple(history)
+    )
+
+
+def write_predictions(judged: Judged, path: Path) -> None:
+    """Write Parquet with `time, label, logit_0..2, probability_0..2`, so that anybody can recompute the metrics."""
+    frame = pl.DataFrame(
+        {
+            "time": judged.time,
+            "label": judged.y,
+            **{f"logit_{i}": judged.prediction.logits[:, i] for i in range(len(CLASSES))},
+            **{f"probability_{i}": judged.prediction.probabilities[:, i] for i in range(len(CLASSES))},
+        }
+    ).with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC")))
+    with whole_file(path) as partial:
+        frame.write_parquet(partial)
+
+
+def finite(value: Any) -> Any:  # noqa: ANN401
+    """Return `value` as plain JSON types, with None for every number that is not finite: JSON has no other word."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def _by_class(values: Sequence[float] | None) -> dict[str, float] | None:
+    return None if values is None else dict(zip(CLASSES, values, strict=True))

@@ -1,0 +1,133 @@
+"""The registry: which model of a symbol may speak, and the ledger of how it came to that."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from crpbot.disk import whole_file, write_whole
+from crpbot.errors import RegistryError
+from crpbot.model.loading import file_sha256
+from crpbot.quality.report.data import Judgement
+
+Stage = Literal["live", "shadow"]
+FORMAT = "crpbot.registry/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One model of the registry.
+
+    Attributes:
+        symbol: of its market.
+        stage: `live` may speak; `shadow` passed its gates but may not, for `reason`.
+        sha256: digest of the checkpoint, and its name in the registry's `models` folder.
+        file: the checkpoint's name.
+        reason: why it has this stage.
+
+    """
+
+    symbol: str
+    stage: Stage
+    sha256: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a wish to promote.
+
+    Attributes:
+        stage: the model's stage now; None when it was refused.
+        reason: why, in words.
+
+    """
+
+    stage: Stage | None
+    reason: str
+
+
+def decide(judgement: Judgement) -> Decision:
+    """Return which stage a freshly judged model has earned.
+
+    Live needs the `market` gates, on real candles that the model has not seen, by a model that learned from real candles.
+    """
+    diagnosis, verdict = judgement.diagnosis, judgement.verdict
+    if not verdict.passed:
+        return Decision(None, f"refused by {', '.join(result.name for result in verdict.failed)}")
+    origin = diagnosis.checkpoint.origin
+    if origin is None or diagnosis.data.out_of_sample != "yes":
+        return Decision(None, "refused: nobody knows which rows this foreign model was trained on")
+    if origin.source == "synthetic" or diagnosis.data.source == "synthetic":
+        return Decision("shadow", "passed, but a made-up market never goes live")
+    if verdict.table != "market":
+        return Decision("shadow", "passed, but only the market gates promote to live")
+    return Decision("live", "promoted: every market gate passed")
+
+
+class Registry:
+    """The models under one folder.
+
+    `registry.json` says which model of each symbol is live or in shadow; `models/SHA256.pt` are the checkpoints themselves, which
+    never change; `ledger.jsonl` is appended to and never rewritten.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Return the current model of each symbol."""
+        path = self._folder / "registry.json"
+        if not path.exists():
+            return {}
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] != FORMAT:
+                raise RegistryError(f"{path} must have the format {FORMAT}, found {content['format']!r}; update crpbot")
+            return {symbol: Entry(**entry) for symbol, entry in content["models"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RegistryError(f"{path} must be a whole registry, found a damaged one: {error!r}; restore it") from None
+
+    def checkpoint(self, entry: Entry) -> Path:
+        """Return the file of an entry, after proof that it is the one that was promoted."""
+        path = self._folder / "models" / f"{entry.sha256}.pt"
+        if not path.exists() or file_sha256(path) != entry.sha256:
+            raise RegistryError(f"{path} must be the checkpoint that was promoted, found another or none; promote it again")
+        return path
+
+    def record(self, judgement: Judgement, checkpoint: Path, *, now: str) -> Decision:
+        """Decide about a freshly judged model, keep it if it passed, and write the decision to the ledger.
+
+        A refusal leaves the current model of the symbol where it is.
+        """
+        decision = decide(judgement)
+        diagnosis = judgement.diagnosis
+        symbol, sha256 = diagnosis.model.symbol, diagnosis.model.sha256
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if decision.stage is not None and symbol is not None:
+            if file_sha256(checkpoint) != sha256:
+                raise RegistryError(f"{checkpoint} must be the file that was judged, but it has changed since; judge it again")
+            entry = Entry(
+                symbol=symbol, stage=decision.stage, sha256=sha256, file=checkpoint.name, reason=decision.reason
+            )
+            with whole_file(self._folder / "models" / f"{sha256}.pt") as partial:
+                shutil.copyfile(checkpoint, partial)
+            models = {**self.entries(), symbol: entry}
+            plain = {"format": FORMAT, "models": {name: asdict(one) for name, one in sorted(models.items())}}
+            write_whole(self._folder / "registry.json", json.dumps(plain, indent=1) + "\n")
+        line = {
+            "time": now,
+            "symbol": symbol,
+            "sha256": sha256,
+            "recipe": diagnosis.model.recipe,
+            "candles_sha256": diagnosis.data.sha256,
+            "gate_table": judgement.verdict.table,
+            "stage": decision.stage,
+            "reason": decision.reason,
+        }
+        with (self._folder / "ledger.jsonl").open("a") as ledger:
+            ledger.write(json.dumps(line) + "\n")
+        return decision
