@@ -2,13 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from crpbot.disk import whole_file, write_whole
 from crpbot.errors import RegistryError
+from crpbot.market.candles import utc
 from crpbot.model.loading import file_sha256
 from crpbot.quality.report.data import Judgement
 
@@ -78,16 +78,16 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def entries(self) -> Mapping[str, Entry]:
-        """Return the current model of each symbol."""
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the current models: at most one of each symbol and stage, live ones first."""
         path = self._folder / "registry.json"
         if not path.exists():
-            return {}
+            return ()
         try:
             content = json.loads(path.read_text())
             if content["format"] != FORMAT:
                 raise RegistryError(f"{path} must have the format {FORMAT}, found {content['format']!r}; update crpbot")
-            return {symbol: Entry(**entry) for symbol, entry in content["models"].items()}
+            return tuple(Entry(**entry) for entry in content["models"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegistryError(f"{path} must be a whole registry, found a damaged one: {error!r}; restore it") from None
 
@@ -98,10 +98,16 @@ class Registry:
             raise RegistryError(f"{path} must be the checkpoint that was promoted, found another or none; promote it again")
         return path
 
-    def record(self, judgement: Judgement, checkpoint: Path, *, now: str) -> Decision:
+    def record(self, judgement: Judgement, checkpoint: Path, *, now: int) -> Decision:
         """Decide about a freshly judged model, keep it if it passed, and write the decision to the ledger.
 
         A refusal leaves the current model of the symbol where it is.
+
+        Args:
+            judgement: made from the file just now.
+            checkpoint: that file.
+            now: milliseconds of UTC, for the ledger.
+
         """
         decision = decide(judgement)
         diagnosis = judgement.diagnosis
@@ -115,11 +121,12 @@ class Registry:
             )
             with whole_file(self._folder / "models" / f"{sha256}.pt") as partial:
                 shutil.copyfile(checkpoint, partial)
-            models = {**self.entries(), symbol: entry}
-            plain = {"format": FORMAT, "models": {name: asdict(one) for name, one in sorted(models.items())}}
+            kept = [one for one in self.entries() if (one.symbol, one.stage) != (symbol, decision.stage)]
+            models = sorted([*kept, entry], key=lambda one: (one.stage, one.symbol))
+            plain = {"format": FORMAT, "models": [asdict(one) for one in models]}
             write_whole(self._folder / "registry.json", json.dumps(plain, indent=1) + "\n")
         line = {
-            "time": now,
+            "time": utc(now),
             "symbol": symbol,
             "sha256": sha256,
             "recipe": diagnosis.model.recipe,

@@ -5,6 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from crpbot.model.network import DirectionNetwork, predict_logits
+from crpbot.model.training import Rows
+
 LEAST, MOST = 0.05, 20.0
 """The bounds of a temperature. One at its bound is reported as a cause."""
 
@@ -40,6 +43,13 @@ def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
     return math.exp(-(low + high) / 2)
+
+
+def refit_temperature(network: DirectionNetwork, calibration: Rows) -> None:
+    """Set the temperature of `network` to the most likely one on `calibration`, in place of the one it learned."""
+    assert network.temperature is not None
+    logits = predict_logits(network, calibration.x) * network.temperature.item()
+    network.temperature.data.fill_(fit_temperature(logits, calibration.y))
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

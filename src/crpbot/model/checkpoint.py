@@ -18,12 +18,10 @@ from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, RecipeError
 from crpbot.market.files import SYMBOL
 from crpbot.model.calibration import softmax
-from crpbot.model.network import DirectionNetwork
+from crpbot.model.network import DirectionNetwork, predict_logits
 from crpbot.model.recipe import Recipe, recipe_from_dict
-from crpbot.model.training import torch_threads
 
 FORMAT = "crpbot.checkpoint/1"
-_CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Origin:
     unseen_from: int
     seed: int
     best_epoch: int
-    prior: tuple[float, float, float]
+    prior: tuple[float, ...]
     rule: OneFeatureRule
 
 
@@ -117,11 +115,7 @@ class Checkpoint:
 
     def predict(self, x: NDArray[np.float64]) -> Prediction:
         """Predict rows of raw features, shape `(n, len(features))`, in the order of `features`."""
-        logits = np.empty((len(x), len(CLASSES)))
-        with torch.inference_mode(), torch_threads(1):
-            for start in range(0, len(x), _CHUNK):
-                part = torch.from_numpy(np.ascontiguousarray(x[start : start + _CHUNK]))
-                logits[start : start + _CHUNK] = self.network(part).numpy()
+        logits = predict_logits(self.network, x)
         return Prediction(logits, softmax(logits))
 
 

@@ -1,5 +1,7 @@
 """The networks: normalizer, layers and temperature in one module, so that they cannot be parted."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import numpy as np
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.model.recipe import NetworkChoice
+
+CHUNK = 65_536
+"""Rows that are evaluated at a time."""
 
 
 class Normalizer(nn.Module):
@@ -151,3 +156,25 @@ class V7EnhancedFNN(DirectionNetwork):
 
     def __init__(self, input_size: int = 72) -> None:
         super().__init__(input_size)
+
+
+def predict_logits(network: DirectionNetwork, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logits of raw features as served, shape `(len(x), 3)`, float64."""
+    network.eval()
+    logits = np.empty((len(x), len(CLASSES)))
+    with torch.inference_mode(), torch_threads(1):
+        for start in range(0, len(x), CHUNK):
+            part = torch.from_numpy(np.ascontiguousarray(x[start : start + CHUNK]))
+            logits[start : start + CHUNK] = network(part).numpy()
+    return logits
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch use so many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,6 +1,7 @@
 """A recipe: everything that decides a training run, as one TOML file."""
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -170,6 +171,19 @@ class Recipe:
         plain = asdict(self)
         plain["network"]["hidden"] = list(self.network.hidden)
         return plain
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML; `recipe_from_toml` reads it back."""
+        plain = self.to_dict()
+        sections = {key: value for key, value in plain.items() if isinstance(value, dict)}
+        text = "".join(_toml(key, value) for key, value in plain.items() if key not in sections)
+        for name, section in sections.items():
+            text += f"\n[{name}]\n" + "".join(_toml(key, value) for key, value in section.items())
+        return text
+
+
+def _toml(key: str, value: Any) -> str:  # noqa: ANN401
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"  # for these types, JSON's notation is TOML's
 
 
 def builtin_recipes() -> tuple[str, ...]:

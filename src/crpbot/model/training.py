@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from crpbot.errors import DatasetError, TrainingError
-from crpbot.model.network import DirectionNetwork, Normalizer
+from crpbot.model.network import CHUNK, DirectionNetwork, Normalizer, torch_threads
 from crpbot.model.recipe import LossChoice, Recipe
-
-_CHUNK = 65_536
-"""Rows that are evaluated at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +49,25 @@ class Epoch:
 Watch = Callable[[Epoch], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What training gives.
+
+    Attributes:
+        network: as of its best epoch, in evaluation mode, on the processor.
+        history: every epoch, in order.
+
+    """
+
+    network: DirectionNetwork
+    history: tuple[Epoch, ...]
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights these are."""
+        return max(epoch.epoch for epoch in self.history if epoch.best)
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows to learn from or to judge by.
@@ -69,8 +84,8 @@ class Rows:
 
 def train(
     recipe: Recipe, training: Rows, calibration: Rows, *, names: tuple[str, ...], seed: int, watch: Watch | None = None
-) -> DirectionNetwork:
-    """Train the network of `recipe` and return it as of its best epoch, in evaluation mode, on the processor.
+) -> Trained:
+    """Train the network of `recipe` and return it as of its best epoch.
 
     The same arguments give the same weights, to the bit, on the same machine and library versions. The global random state is
     left as it was. A GPU is used where there is one.
@@ -106,6 +121,7 @@ def train(
         objective = _objective(recipe.loss)
         optimizer = torch.optim.Adam(network.parameters(), lr=choice.learning_rate, fused=True)
         best_state, best_loss, best_epoch = _copy(network), math.inf, 0
+        history: list[Epoch] = []
         for number in range(1, choice.epochs + 1):
             rate = choice.learning_rate * _decay(choice.schedule, (number - 1) / choice.epochs)
             for group in optimizer.param_groups:
@@ -123,25 +139,26 @@ def train(
             better = loss < best_loss
             if better:
                 best_state, best_loss, best_epoch = _copy(network), loss, number
-            if watch is not None:
-                watch(
-                    Epoch(
-                        epoch=number,
-                        of=choice.epochs,
-                        training_loss=training_loss,
-                        calibration_loss=loss,
-                        calibration_log_loss=float(functional.cross_entropy(logits, y_calibration)),
-                        calibration_accuracy=float((logits.argmax(1) == y_calibration).double().mean()),
-                        learning_rate=rate,
-                        temperature=None if network.temperature is None else network.temperature.item(),
-                        rows_per_second=speed,
-                        best=better,
-                    )
+            history.append(
+                Epoch(
+                    epoch=number,
+                    of=choice.epochs,
+                    training_loss=training_loss,
+                    calibration_loss=loss,
+                    calibration_log_loss=float(functional.cross_entropy(logits, y_calibration)),
+                    calibration_accuracy=float((logits.argmax(1) == y_calibration).double().mean()),
+                    learning_rate=rate,
+                    temperature=None if network.temperature is None else network.temperature.item(),
+                    rows_per_second=speed,
+                    best=better,
                 )
+            )
+            if watch is not None:
+                watch(history[-1])
             if number - best_epoch >= choice.patience:
                 break
     network.load_state_dict(best_state)
-    return network.cpu().eval()
+    return Trained(network.cpu().eval(), tuple(history))
 
 
 def focal_loss(logits: Tensor, y: Tensor, *, alpha: float, gamma: float, label_smoothing: float) -> Tensor:
@@ -161,18 +178,7 @@ def evaluate(network: DirectionNetwork, z: Tensor) -> Tensor:
     """Return the logits of normalized rows with dropout off, shape `(n, 3)`."""
     network.eval()
     with torch.inference_mode():
-        return torch.cat([network.from_normalized(part) for part in z.split(_CHUNK)])
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return torch.cat([network.from_normalized(part) for part in z.split(CHUNK)])
 
 
 def _one_epoch(
@@ -224,9 +230,9 @@ def _decay(schedule: str, progress: float) -> float:
 def _prepare(network: DirectionNetwork, rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
     """Normalize once what every epoch will read."""
     z = torch.empty(rows.x.shape, dtype=torch.float32)
-    for start in range(0, len(z), _CHUNK):
-        part = torch.from_numpy(np.ascontiguousarray(rows.x[start : start + _CHUNK]))
-        z[start : start + _CHUNK] = part.float() if network.normalizer is None else network.normalizer(part)
+    for start in range(0, len(z), CHUNK):
+        part = torch.from_numpy(np.ascontiguousarray(rows.x[start : start + CHUNK]))
+        z[start : start + CHUNK] = part.float() if network.normalizer is None else network.normalizer(part)
     return z.to(device), torch.from_numpy(rows.y).to(device)
 
 

@@ -1,0 +1,71 @@
+"""A factory for crypto direction models that refuses to ship a broken one.
+
+The public API. Names are loaded when they are first used, so `import crpbot` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crpbot.dataset.features.compute import compute_features
+    from crpbot.errors import CrpbotError
+    from crpbot.factory import diagnose, run, train_model
+    from crpbot.market.candles import Candles
+    from crpbot.market.files import read_candles
+    from crpbot.market.source import open_source
+    from crpbot.model.checkpoint import Checkpoint
+    from crpbot.model.loading import load_checkpoint
+    from crpbot.model.network import V7EnhancedFNN
+    from crpbot.model.recipe import Recipe, load_recipe
+    from crpbot.registry import Registry
+    from crpbot.signals.signal import Signal, newest_signal
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Candles": "crpbot.market.candles",
+    "Checkpoint": "crpbot.model.checkpoint",
+    "CrpbotError": "crpbot.errors",
+    "Recipe": "crpbot.model.recipe",
+    "Registry": "crpbot.registry",
+    "Signal": "crpbot.signals.signal",
+    "V7EnhancedFNN": "crpbot.model.network",
+    "compute_features": "crpbot.dataset.features.compute",
+    "diagnose": "crpbot.factory",
+    "load_checkpoint": "crpbot.model.loading",
+    "load_recipe": "crpbot.model.recipe",
+    "newest_signal": "crpbot.signals.signal",
+    "open_source": "crpbot.market.source",
+    "read_candles": "crpbot.market.files",
+    "run": "crpbot.factory",
+    "train_model": "crpbot.factory",
+}
+
+__all__ = [
+    "Candles",
+    "Checkpoint",
+    "CrpbotError",
+    "Recipe",
+    "Registry",
+    "Signal",
+    "V7EnhancedFNN",
+    "compute_features",
+    "diagnose",
+    "load_checkpoint",
+    "load_recipe",
+    "newest_signal",
+    "open_source",
+    "read_candles",
+    "run",
+    "train_model",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'crpbot' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,46 @@
+"""The command line: one file per command; a command reads its arguments, makes one call, prints, and exits."""
+
+import sys
+import traceback
+
+import typer
+
+from crpbot import __version__
+from crpbot.cli import diagnose, features, models, promote, run, signal, train
+from crpbot.errors import CrpbotError
+
+app = typer.Typer(
+    name="crpbot",
+    help="A factory for crypto direction models that refuses to ship a broken one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        typer.echo(f"crpbot {__version__}")
+        raise typer.Exit
+
+
+for command in (run, features, train, diagnose, promote, models, signal):
+    app.command(command.__name__.rpartition(".")[2])(command.command)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 the honest answer is no, 2 the input or the call is wrong, 3 a bug."""
+    try:
+        app()
+    except CrpbotError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except OSError as error:
+        sys.stderr.write(f"error: the file system must allow this, found {error}; check path, rights and space\n")
+        sys.exit(2)
+    except Exception:  # noqa: BLE001  whatever is left is a bug, and a bug keeps its traceback
+        traceback.print_exc()
+        sys.exit(3)

@@ -1,0 +1,72 @@
+"""`crpbot diagnose`: what is wrong with a checkpoint, and why."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crpbot.cli.options import CandlesOption, GatesOption, SeedOption, gate_table
+
+
+def command(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Checkpoint files or model folders.")],
+    candles: CandlesOption = None,
+    symbol: Annotated[str | None, typer.Option(help="Whose candles; default: the checkpoint's own symbol.")] = None,
+    label: Annotated[str, typer.Option(metavar="RECIPE", help="By whose label a foreign checkpoint is judged.")] = "v7",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write diagnosis.json there; - prints it.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
+    predictions: Annotated[Path | None, typer.Option(metavar="F", help="Write Parquet with every prediction there.")] = None,
+    gates: GatesOption = "market",
+    seed: SeedOption = 0,
+) -> None:
+    """Judge any checkpoint, ours or foreign, on candles; exit 1 when a required gate fails.
+
+    Ours is judged only on rows after what it was fitted on.
+
+    Example: crpbot diagnose models/BTC-USD --candles candles/ --html report.html
+    """
+    table = gate_table(gates)
+    if predictions is not None and len(models) > 1:
+        raise typer.BadParameter("takes one model, found several", param_hint="--predictions")
+    from crpbot import factory
+    from crpbot.cli.choose import only_symbol, symbol_in
+    from crpbot.cli.show import print_reasons, print_table
+    from crpbot.disk import write_whole
+    from crpbot.market.source import open_source
+    from crpbot.model.loading import find_checkpoint, load_checkpoint
+    from crpbot.model.recipe import load_recipe
+    from crpbot.quality.report.data import write_predictions
+    from crpbot.quality.report.html import report_page
+
+    recipe = load_recipe(label)
+    judgements = []
+    for model in models:
+        file = find_checkpoint(model)
+        market = symbol or load_checkpoint(file).symbol or symbol_in(file.name)
+        source = open_source(candles, symbol=market, seed=seed)
+        judgements.append(
+            factory.diagnose(
+                file,
+                source.read(market or only_symbol(source)),
+                source=source.kind,
+                gates=table,
+                label_recipe=recipe,
+            )
+        )
+    plain = [judgement.to_dict() for judgement in judgements]
+    text = json.dumps(plain if len(plain) > 1 else plain[0], indent=1, ensure_ascii=False) + "\n"
+    if html_file is not None:
+        write_whole(html_file, report_page(judgements))
+    if predictions is not None:
+        write_predictions(judgements[0].diagnosis.judged, predictions)
+    if json_file == Path("-"):
+        typer.echo(text, nl=False)
+    else:
+        if json_file is not None:
+            write_whole(json_file, text)
+        print_table(judgements)
+        for judgement in judgements:
+            print_reasons(judgement)
+    if not all(judgement.verdict.passed for judgement in judgements):
+        raise typer.Exit(1)

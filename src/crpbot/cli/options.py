@@ -1,0 +1,59 @@
+"""Arguments that several commands share."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from crpbot.quality.gates import GateTable
+
+CandlesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--candles",
+        metavar="PATH|synthetic:NAME[:ROWS]",
+        help="A Parquet or CSV file, a folder of them, or a known-answer market. Default: the bundled real sample.",
+    ),
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="v6, v6-lost-scaler, v7, v7-lost-scaler, or a TOML file.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the training, and of a known-answer market.")]
+GatesOption = Annotated[str, typer.Option("--gates", metavar="market|seed", help="Which table of gates decides.")]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="CRPBOT_HOME", help="Where the registry lives. Default: the user's data folder."),
+]
+
+
+def gate_table(name: str) -> "GateTable":
+    """Return the name of a table of gates, checked."""
+    from crpbot.quality.gates import GATES
+
+    for table in GATES:
+        if name == table:
+            return table
+    raise typer.BadParameter(f"must be one of {', '.join(GATES)}, found {name!r}", param_hint="--gates")
+
+
+def home_folder(home: Path | None) -> Path:
+    """Return the folder of registry and journal."""
+    if home is not None:
+        return home
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "crpbot"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "crpbot"
+    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "crpbot"
+
+
+def now() -> int:
+    """Return the time in milliseconds of UTC."""
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """Split `A,B` into its names."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())) if text else ()

@@ -1,0 +1,37 @@
+"""`crpbot promote`: let a model speak, if it is sound."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crpbot.cli.options import HomeOption, home_folder, now
+
+
+def command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint file or a model folder.")],
+    candles: Annotated[str, typer.Option(metavar="PATH", help="Candles that end after its training.")],
+    home: HomeOption = None,
+) -> None:
+    """Diagnose MODEL again on CANDLES and, if it passes every market gate, make it the one that speaks for its symbol.
+
+    No stored verdict counts. Exit 1 when it is refused.
+
+    Example: crpbot promote models/BTC-USD --candles candles/
+    """
+    from crpbot import factory
+    from crpbot.cli.choose import only_symbol, symbol_in
+    from crpbot.cli.show import console, print_reasons
+    from crpbot.market.source import open_source
+    from crpbot.model.loading import find_checkpoint, load_checkpoint
+    from crpbot.registry import Registry
+
+    file = find_checkpoint(model)
+    symbol = load_checkpoint(file).symbol or symbol_in(file.name)
+    source = open_source(candles, symbol=symbol)
+    judgement = factory.diagnose(file, source.read(symbol or only_symbol(source)), source=source.kind)
+    decision = Registry(home_folder(home) / "registry").record(judgement, file, now=now())
+    print_reasons(judgement)
+    console().print(decision.reason, soft_wrap=True)
+    if decision.stage != "live":
+        raise typer.Exit(1)

@@ -1,0 +1,95 @@
+"""What a terminal shows: progress while training, and the table at the end."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crpbot.model.training import Epoch
+    from crpbot.quality.report.data import Judgement
+
+FEWEST_COLUMNS = 110
+"""Width of the table where the output is no terminal."""
+
+
+def console() -> Console:
+    """Return the place to print to: as wide as the terminal, or wide enough for a file."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else FEWEST_COLUMNS)
+
+
+@contextmanager
+def training_progress() -> "Iterator[Callable[[str, Epoch], None]]":
+    """Show epoch, speed, losses and time left of each symbol, on standard error: a bar in a terminal, else a line an epoch."""
+    errors = Console(stderr=True, highlight=False)
+    if not errors.is_terminal:
+        yield lambda symbol, epoch: sys.stderr.write(f"{symbol}  {_words(epoch)}\n") and None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors) as progress:
+        tasks: dict[str, object] = {}
+
+        def watch(symbol: str, epoch: "Epoch") -> None:
+            if symbol not in tasks:
+                tasks[symbol] = progress.add_task(symbol, total=epoch.of, words="")
+            progress.update(tasks[symbol], completed=epoch.epoch, words=_words(epoch))  # type: ignore[arg-type]
+
+        yield watch
+
+
+def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
+    """Print one row a measure, one column a model, the founding targets beside them; `extra` rows come last."""
+    from crpbot.quality.report.text import table_rows
+
+    table = Table(show_header=True, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for judgement in judgements:
+        table.add_column(judgement.name, overflow="fold")
+    table.add_column("founding target", style="dim")
+    for row in table_rows(judgements):
+        table.add_row(row.name, *row.cells, row.target)
+    for name, cells in extra:
+        table.add_section()
+        table.add_row(name, *cells, "")
+    console().print(table)
+
+
+def print_reasons(judgement: "Judgement") -> None:
+    """Print the verdict, every failed gate and every cause in words."""
+    from crpbot.quality.report.text import headline
+
+    out = console()
+    verdict = judgement.verdict
+    if verdict.passed:
+        out.print(f"[green]PASSED[/green] {headline(judgement)}", soft_wrap=True)
+    else:
+        out.print(f"[red]REFUSED[/red] {judgement.name}: {len(verdict.failed)} of {len(verdict.results)} {verdict.table} gates failed")
+    for result in verdict.failed:
+        out.print(f"  [red]{result.name}[/red] {result.words} (must be {result.limit})", soft_wrap=True)
+    for cause in judgement.causes:
+        out.print(f"  [bold]cause {cause.code}[/bold] ({cause.severity}): {cause.message}", soft_wrap=True)
+        if cause.what_if is not None:
+            what_if = cause.what_if
+            out.print(
+                f"    with the remedy, on the other half of the rows: {what_if.metric} {what_if.before:,.4g} → {what_if.after:,.4g}",
+                soft_wrap=True,
+            )
+
+
+def _words(epoch: "Epoch") -> str:
+    star = " *" if epoch.best else ""
+    return (
+        f"epoch {epoch.epoch}/{epoch.of}  {epoch.rows_per_second:,.0f} rows/s  loss {epoch.training_loss:.5f}  "
+        f"calibration {epoch.calibration_loss:.5f}{star}"
+    )

@@ -1,0 +1,215 @@
+"""The story, top to bottom: what happens to candles until a model may speak."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from crpbot.dataset.assemble import assemble
+from crpbot.dataset.baselines import best_one_feature_rule
+from crpbot.dataset.labels import classify, fit_theta
+from crpbot.dataset.splits import split_by_rows
+from crpbot.disk import write_whole
+from crpbot.market.candles import Candles
+from crpbot.market.source import Source, SourceKind
+from crpbot.model.calibration import refit_temperature
+from crpbot.model.checkpoint import Checkpoint, Label, Origin, save_checkpoint
+from crpbot.model.export import export_scaler
+from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
+from crpbot.model.loading import file_sha256, find_checkpoint, load_checkpoint
+from crpbot.model.recipe import Recipe, load_recipe
+from crpbot.model.training import Epoch, Rows, Watch, train
+from crpbot.quality.diagnosis import diagnose_checkpoint
+from crpbot.quality.gates import GateTable
+from crpbot.quality.metrics import Floats, shares
+from crpbot.quality.report.data import Judgement, weigh
+from crpbot.quality.report.html import report_page
+from crpbot.registry import Decision, Registry
+from crpbot.signals.signal import Signal, newest_signal
+
+PROBE_ROWS = 1_000
+"""Rows that a saved checkpoint must predict as the network in memory does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the main job made of one symbol.
+
+    Attributes:
+        symbol: of the market.
+        judgement: of the new model.
+        decision: of the registry.
+        signal: of the newest candle; None when the model may not speak.
+
+    """
+
+    symbol: str
+    judgement: Judgement
+    decision: Decision
+    signal: Signal | None
+
+
+def run(
+    source: Source,
+    symbols: tuple[str, ...],
+    recipe: Recipe,
+    *,
+    gates: GateTable,
+    seed: int,
+    out: Path,
+    now: Callable[[], int],
+    watch: Callable[[str, Epoch], None],
+) -> tuple[Outcome, ...]:
+    """Do the main job for each symbol and write `out`: a model folder each, the registry, and `report.html`.
+
+    Args:
+        source: of the candles.
+        symbols: to train.
+        recipe: of the models.
+        gates: table of gates that decides.
+        seed: of the runs; each symbol is trained as `crpbot train` would.
+        out: folder for everything that is made.
+        now: the clock, in milliseconds of UTC.
+        watch: is told of each epoch of each symbol.
+
+    """
+    registry = Registry(out / "registry")
+    outcomes = []
+    for symbol in symbols:
+        candles = source.read(symbol)
+        folder = out / symbol
+
+        def report(epoch: Epoch, symbol: str = symbol) -> None:
+            watch(symbol, epoch)
+
+        judgement = train_model(
+            symbol, candles, recipe, source=source.kind, gates=gates, seed=seed, folder=folder, watch=report
+        )
+        checkpoint = folder / checkpoint_name(symbol, recipe.name)
+        decision = registry.record(judgement, checkpoint, now=now())
+        signal = None
+        if decision.stage is not None:
+            speaker = load_checkpoint(checkpoint)
+            signal = newest_signal(speaker, candles, stage=decision.stage, now=now())
+        outcomes.append(Outcome(symbol, judgement, decision, signal))
+    write_whole(out / "report.html", report_page([outcome.judgement for outcome in outcomes]))
+    return tuple(outcomes)
+
+
+def train_model(
+    symbol: str,
+    candles: Candles,
+    recipe: Recipe,
+    *,
+    source: SourceKind,
+    gates: GateTable = "market",
+    seed: int,
+    folder: Path,
+    watch: Watch | None = None,
+) -> Judgement:
+    """Train one symbol and write its model folder; the new checkpoint is judged as it was read back from its file."""
+    with model_folder(folder) as partial:
+        checkpoint, history, probe = make_model(symbol, candles, recipe, source=source, seed=seed, watch=watch)
+        name = checkpoint_name(symbol, recipe.name)
+        save_checkpoint(checkpoint, partial / name, probe=probe)
+        if checkpoint.network.normalizer is not None:
+            export_scaler(checkpoint, partial / scaler_name(symbol))
+        write_whole(partial / "recipe.toml", recipe.to_toml())
+        write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
+        judgement = diagnose(
+            partial / name, candles, source=source, gates=gates, called=str(folder / name), history=history
+        )
+        write_whole(partial / "diagnosis.json", judgement.to_json())
+        write_whole(partial / "report.html", report_page([judgement]))
+    return judgement
+
+
+def make_model(
+    symbol: str, candles: Candles, recipe: Recipe, *, source: SourceKind, seed: int, watch: Watch | None = None
+) -> tuple[Checkpoint, tuple[Epoch, ...], Floats]:
+    """Turn candles into a calibrated checkpoint: features, labels, split, training, temperature.
+
+    Returns:
+        The checkpoint, what happened in each epoch, and raw features of the last calibration rows, to prove the saved file with.
+
+    """
+    data = assemble(
+        candles,
+        horizon=recipe.label.horizon,
+        feature_set=recipe.features.set,
+        max_gap_minutes=recipe.features.max_gap_minutes,
+    )
+    blocks = split_by_rows(
+        data.time,
+        data.known,
+        train=recipe.split.train,
+        calibration=recipe.split.calibration,
+        embargo=recipe.split.embargo,
+    )
+    theta = fit_theta(data.moves[blocks.train], neutral_share=recipe.label.neutral_share)
+    y = classify(data.moves, theta)
+    training = Rows(data.x[blocks.train], y[blocks.train])
+    calibration = Rows(data.x[blocks.calibration], y[blocks.calibration])
+
+    trained = train(recipe, training, calibration, names=data.names, seed=seed, watch=watch)
+    network = trained.network
+    if network.temperature is not None:
+        refit_temperature(network, calibration)
+    if recipe.network.normalizer == "lost":
+        network.normalizer = None
+
+    checkpoint = Checkpoint(
+        network=network,
+        features=data.names,
+        symbol=symbol,
+        recipe=recipe,
+        label=Label(kind=recipe.label.kind, horizon=recipe.label.horizon, theta=theta),
+        origin=Origin(
+            source=source,
+            candles_sha256=candles.sha256,
+            training_rows=len(training.y),
+            calibration_rows=len(calibration.y),
+            training_from=int(data.time[blocks.train.start]),
+            fitted_until=int(data.known[blocks.calibration.stop - 1]),
+            unseen_from=int(data.time[blocks.test.start]),
+            seed=seed,
+            best_epoch=trained.best_epoch,
+            prior=tuple(shares(training.y).tolist()),
+            rule=best_one_feature_rule(training.x, training.y, data.names),
+        ),
+    )
+    return checkpoint, trained.history, calibration.x[-PROBE_ROWS:]
+
+
+def diagnose(
+    model: Path,
+    candles: Candles,
+    *,
+    source: SourceKind,
+    gates: GateTable = "market",
+    label_recipe: Recipe | None = None,
+    called: str | None = None,
+    history: tuple[Epoch, ...] = (),
+) -> Judgement:
+    """Diagnose a checkpoint file, ours or foreign, on `candles`, and hold the gates against it.
+
+    Args:
+        model: the file, or its model folder.
+        candles: of its symbol.
+        source: kind of the candles.
+        gates: table of gates.
+        label_recipe: whose label a foreign checkpoint is judged by; v7 by default.
+        called: what the report calls the file; its path by default.
+        history: of the training, for the report; read from the file beside the checkpoint by default.
+
+    """
+    file = find_checkpoint(model)
+    diagnosis = diagnose_checkpoint(
+        load_checkpoint(file),
+        candles,
+        path=called or str(file),
+        sha256=file_sha256(file),
+        source=source,
+        label_recipe=label_recipe or load_recipe("v7"),
+    )
+    return weigh(diagnosis, gates, history)

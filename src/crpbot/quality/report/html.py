@@ -1,0 +1,184 @@
+"""The report as one page that stands alone: no script, no outside request."""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from crpbot.dataset.labels import CLASSES
+from crpbot.market.candles import utc
+from crpbot.model.training import Epoch
+from crpbot.quality.diagnosis import Diagnosis
+from crpbot.quality.gates import GateResult
+from crpbot.quality.report.data import Judgement
+from crpbot.quality.report.svg import Chart
+from crpbot.quality.report.text import headline, percent, table_rows
+
+_STYLE = """
+:root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;--down:#b35900;--neutral:#6e7781;
+--up:#0b62c4;--good:#1a7f37;--bad:#c62828}
+@media (prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9198a1;--rule:#3d444d;--panel:#151b23;--down:#f0883e;
+--neutral:#9198a1;--up:#58a6ff;--good:#3fb950;--bad:#ff7b72}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:1000px;margin:0 auto;padding:1.5rem 1rem}
+h1{font-size:1.5rem}h2{margin-top:2.5rem;border-top:1px solid var(--rule);padding-top:1.5rem}p.soft,small{color:var(--soft)}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
+th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--rule);vertical-align:top}
+.wide{overflow-x:auto}.good{color:var(--good)}.bad{color:var(--bad)}.verdict{font-size:1.1rem;font-weight:600}
+.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:1rem;margin:1rem 0}
+figure{margin:0;background:var(--panel);border-radius:8px;padding:.6rem}figcaption{font-size:.88rem;color:var(--soft)}
+svg{width:100%;height:auto;display:block}svg text{font-size:11px;fill:var(--soft)}
+.grid{stroke:var(--rule);stroke-width:.6}.line{fill:none;stroke-width:1.8}.bar{stroke-width:1.2}.steps{fill-opacity:.25;stroke-width:1.4}
+.ideal{stroke:var(--soft);stroke-dasharray:4 4}.up,.line.up{stroke:var(--up)}.down,.line.down{stroke:var(--down)}
+.neutral,.line.neutral{stroke:var(--neutral)}.dot.up,.steps.up,.key.up{fill:var(--up)}.dot.down,.steps.down,.key.down{fill:var(--down)}
+.steps.neutral,.key.neutral{fill:var(--neutral)}code{font-size:.85em;overflow-wrap:anywhere}
+.cause{background:var(--panel);border-left:4px solid var(--bad);padding:.6rem 1rem;margin:.8rem 0}.cause.warning{border-color:var(--down)}
+@media print{h2{break-before:page}figure,.cause{break-inside:avoid}}
+"""
+
+_N_BINS = 60
+
+
+def report_page(judgements: Sequence[Judgement]) -> str:
+    """Return the page of one or more judged models; everything that comes from a file is escaped."""
+    names = ", ".join(judgement.name for judgement in judgements)
+    body = [f"<h1>crpbot: {escape(names)}</h1>", *(f"<p>{_verdict(judgement)}</p>" for judgement in judgements)]
+    body.append(_comparison(judgements))
+    body += [_section(judgement) for judgement in judgements]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>crpbot: {escape(names)}</title><style>{_STYLE}</style></head>\n<body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _verdict(judgement: Judgement) -> str:
+    style = "good" if judgement.verdict.passed else "bad"
+    return f'<span class="verdict {style}">{escape(headline(judgement))}</span>'
+
+
+def _comparison(judgements: Sequence[Judgement]) -> str:
+    head = "".join(f"<th>{escape(judgement.name)}</th>" for judgement in judgements)
+    rows = "".join(
+        f"<tr><td>{escape(row.name)}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in row.cells)}"
+        f"<td><small>{escape(row.target)}</small></td></tr>"
+        for row in table_rows(judgements)
+    )
+    return f'<div class="wide"><table><tr><th></th>{head}<th>founding target</th></tr>{rows}</table></div>'
+
+
+def _section(judgement: Judgement) -> str:
+    d = judgement.diagnosis
+    seen = {
+        "yes": "rows that the model had not seen",
+        "unknown": "nobody knows whether the model had seen these rows",
+    }[d.data.out_of_sample]
+    return "".join(
+        [
+            f"<h2>{escape(judgement.name)}</h2><p>{_verdict(judgement)}</p>",
+            f"<p class=soft>{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} ({escape(d.data.source)} candles; {seen}). "
+            f"Network {escape(d.model.architecture)}, normalizer {d.model.normalizer}, temperature {d.model.temperature:.3g}. "
+            f"<code>{escape(d.model.path)}</code></p>",
+            _causes(judgement),
+            f'<div class="pictures">{"".join(_pictures(judgement))}</div>',
+            _gates(f"Gates: {judgement.verdict.table}", judgement.verdict.results),
+            "" if judgement.verdict.table == "seed" else _gates("Founding targets, for comparison", judgement.targets.results),
+        ]
+    )
+
+
+def _causes(judgement: Judgement) -> str:
+    parts = []
+    for cause in judgement.causes:
+        evidence = ", ".join(f"{escape(name)} {value:,.4g}" for name, value in cause.evidence.items())
+        what_if = ""
+        if cause.what_if is not None:
+            what_if = (
+                f"<br>With the remedy, on the other half of the rows: {escape(cause.what_if.metric)} {cause.what_if.before:,.4g} → "
+                f"<b>{cause.what_if.after:,.4g}</b>"
+            )
+        parts.append(
+            f'<div class="cause {cause.severity}"><b>{escape(cause.code)}</b> <small>{cause.severity}</small><br>'
+            f"{escape(cause.message)}<br><small>{evidence}{what_if}</small></div>"
+        )
+    return "".join(parts) or '<p class="good">No cause for concern was found.</p>'
+
+
+def _gates(title: str, results: Sequence[GateResult]) -> str:
+    rows = "".join(
+        f'<tr><td class="{"good" if result.passed else "bad"}">{"passed" if result.passed else "FAILED"}</td>'
+        f"<td>{escape(result.name)}</td><td>{escape(result.words)}</td><td>{escape(result.limit)}"
+        f"{f' <small>(target {escape(result.target)})</small>' if result.target else ''}</td></tr>"
+        for result in results
+    )
+    return (
+        f'<h3>{escape(title)}</h3><div class="wide"><table><tr><th></th><th>gate</th><th>found</th><th>must be</th></tr>'
+        f"{rows}</table></div>"
+    )
+
+
+def _pictures(judgement: Judgement) -> list[str]:
+    d = judgement.diagnosis
+    pictures = []
+    if d.reliability is not None:
+        pictures = [_reliability(d), _confidence(d), _logits(d)]
+    if judgement.history:
+        pictures.append(_loss(judgement.history))
+    return pictures
+
+
+def _figure(chart: Chart, caption: str) -> str:
+    return f"<figure>{chart}<figcaption><b>{escape(chart.title)}.</b> {escape(caption)}</figcaption></figure>"
+
+
+def _reliability(d: Diagnosis) -> str:
+    curve = d.reliability
+    assert curve is not None
+    low = min(0.3, float(curve.confidence.min()), float(curve.accuracy.min()) - 0.02)
+    chart = Chart("Reliability", "confidence", "share that came true", (low, 1.0), (max(low, 0.0), 1.0))
+    chart.line([low, 1.0], [low, 1.0], "ideal")
+    chart.dots(curve.confidence.tolist(), curve.accuracy.tolist(), (1.96 * curve.error).tolist(), "up")
+    return _figure(
+        chart,
+        f"Honest confidence lies on the dashed line. {len(curve.rows)} bins of equal size, 95 % bars by days; "
+        f"calibration error {percent(curve.ece)}.",
+    )
+
+
+def _confidence(d: Diagnosis) -> str:
+    edges = np.linspace(1 / 3, 1, _N_BINS + 1)
+    confidence = d.judged.prediction.probabilities.max(axis=1)
+    heights = 100 * np.histogram(np.clip(confidence, edges[0], 1), edges)[0] / len(confidence)
+    chart = Chart("Confidence", "probability of the predicted class", "% of the rows", (edges[0], 1.0), (0.0, float(heights.max())))
+    chart.steps(edges.tolist(), heights.tolist(), "up")
+    sure = float((confidence > 0.6).mean())
+    return _figure(
+        chart, f"{percent(sure)} of the rows pass 60 %, {percent(d.metrics.confidence_over_99 or 0)} pass 99 %."
+    )
+
+
+def _logits(d: Diagnosis) -> str:
+    logits = d.judged.prediction.logits
+    low, high = float(logits.min()), float(logits.max())
+    if high - low < 1e-6:
+        low, high = low - 1, high + 1
+    edges = np.linspace(low, high, _N_BINS + 1)
+    heights = [100 * np.histogram(logits[:, i], edges)[0] / len(logits) for i in range(len(CLASSES))]
+    chart = Chart("Logits", "logit, as served", "% of the rows", (low, high), (0.0, float(np.max(heights))))
+    for name, height in zip(CLASSES, heights, strict=True):
+        chart.steps(edges.tolist(), height.tolist(), name.lower(), name=name)
+    return _figure(chart, f"From {low:,.1f} to {high:,.1f}; a sound model stays within ±10.")
+
+
+def _loss(history: Sequence[Epoch]) -> str:
+    epochs = [float(epoch.epoch) for epoch in history]
+    training, calibration = ([getattr(epoch, name) for epoch in history] for name in ("training_loss", "calibration_loss"))
+    every = [*training, *calibration]
+    margin = (max(every) - min(every)) * 0.1 or abs(max(every)) * 0.1 or 1.0
+    best = max(epoch.epoch for epoch in history if epoch.best)
+    chart = Chart(
+        "Training", "epoch", "loss of the recipe", (0.5, len(history) + 0.5), (min(every) - margin, max(every) + 3 * margin)
+    )
+    for values, style, name in ((training, "down", "training rows"), (calibration, "up", "calibration block")):
+        chart.line(epochs, values, style, name=name)
+        chart.dots(epochs, values, [float("nan")] * len(epochs), style)
+    return _figure(chart, f"Epoch {best} was the best on the calibration block and was kept.")

@@ -1,0 +1,121 @@
+"""Plain pictures: one chart is one inline SVG, coloured by the page's style sheet, with a text for those who cannot see it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+WIDTH, HEIGHT = 420, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44
+
+
+@dataclass
+class Chart:
+    """A chart under construction: axes first, then marks, then `str(chart)`.
+
+    Attributes:
+        title: what it shows; read aloud by screen readers.
+        x_label, y_label: of the axes, with units.
+        x_range, y_range: what the axes span.
+
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    _marks: list[str] = field(default_factory=list)
+    _legend: list[tuple[str, str]] = field(default_factory=list)
+
+    def line(self, xs: Sequence[float], ys: Sequence[float], style: str, *, name: str = "") -> None:
+        """Draw a line through points; `style` is a class of the style sheet."""
+        points = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in zip(xs, ys, strict=True))
+        self._marks.append(f'<polyline class="line {style}" points="{points}"/>')
+        self._name(name, style)
+
+    def dots(self, xs: Sequence[float], ys: Sequence[float], errors: Sequence[float], style: str, *, name: str = "") -> None:
+        """Draw points with bars of ± `errors`; an error that is not finite has no bar."""
+        for x, y, error in zip(xs, ys, errors, strict=True):
+            if math.isfinite(error):
+                self._marks.append(
+                    f'<line class="bar {style}" x1="{self._x(x):.1f}" x2="{self._x(x):.1f}" '
+                    f'y1="{self._y(y - error):.1f}" y2="{self._y(y + error):.1f}"/>'
+                )
+            self._marks.append(f'<circle class="dot {style}" cx="{self._x(x):.1f}" cy="{self._y(y):.1f}" r="3"/>')
+        self._name(name, style)
+
+    def steps(self, edges: Sequence[float], heights: Sequence[float], style: str, *, name: str = "") -> None:
+        """Draw a histogram: `heights` between neighbouring `edges`."""
+        floor = self._y(self.y_range[0])
+        path = f"M{self._x(edges[0]):.1f},{floor:.1f}"
+        for left, right, height in zip(edges, edges[1:], heights, strict=False):
+            path += f" L{self._x(left):.1f},{self._y(height):.1f} L{self._x(right):.1f},{self._y(height):.1f}"
+        path += f" L{self._x(edges[-1]):.1f},{floor:.1f} Z"
+        self._marks.append(f'<path class="steps {style}" d="{path}"/>')
+        self._name(name, style)
+
+    def __str__(self) -> str:
+        parts = [
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}" '
+            'xmlns="http://www.w3.org/2000/svg">',
+            f"<title>{escape(self.title)}</title>",
+        ]
+        for tick in ticks(*self.y_range):
+            y = self._y(tick)
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(tick)}</text>')
+        for tick in ticks(*self.x_range):
+            x = self._x(tick)
+            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">{number(tick)}</text>')
+        middle = (_LEFT + WIDTH - _RIGHT) / 2
+        parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(self.x_label)}</text>')
+        center = (_TOP + HEIGHT - _BOTTOM) / 2
+        parts.append(
+            f'<text x="12" y="{center}" text-anchor="middle" transform="rotate(-90 12 {center})">{escape(self.y_label)}</text>'
+        )
+        parts += self._marks
+        for row, (name, style) in enumerate(self._legend):
+            y = _TOP + 12 + 15 * row
+            parts.append(f'<rect class="key {style}" x="{_LEFT + 10}" y="{y - 7}" width="12" height="6"/>')
+            parts.append(f'<text x="{_LEFT + 28}" y="{y}">{escape(name)}</text>')
+        return "".join([*parts, "</svg>"])
+
+    def _name(self, name: str, style: str) -> None:
+        if name:
+            self._legend.append((name, style))
+
+    def _x(self, value: float) -> float:
+        return _LEFT + (WIDTH - _LEFT - _RIGHT) * _share(value, self.x_range)
+
+    def _y(self, value: float) -> float:
+        return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * _share(value, self.y_range)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Return about five round numbers from `low` to `high`.
+
+    >>> ticks(0.0, 1.0)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    raw = (high - low) / 5
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(step * i, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def number(value: float) -> str:
+    """Write a tick.
+
+    >>> number(0.2), number(-5000.0), number(1200000.0)
+    ('0.2', '−5,000', '1.2M')
+    """
+    size = abs(value)
+    text = f"{size / 1e6:g}M" if size >= 1e6 else f"{size:,.0f}" if size >= 1_000 else f"{size:g}"
+    return f"−{text}" if value < 0 else text
+
+
+def _share(value: float, span: tuple[float, float]) -> float:
+    low, high = span
+    return min(max((value - low) / (high - low), -0.02), 1.02)

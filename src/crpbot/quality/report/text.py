@@ -1,0 +1,84 @@
+"""The report in words: one line for a verdict, one table for many models."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from crpbot.dataset.labels import CLASSES
+from crpbot.market.candles import utc
+from crpbot.quality.diagnosis import Metrics
+from crpbot.quality.report.data import Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a name, a cell for each model, and the founding document's target."""
+
+    name: str
+    cells: tuple[str, ...]
+    target: str = ""
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a fraction for people.
+
+    >>> percent(0.4837), percent(None)
+    ('48.4 %', 'unknown')
+    """
+    return "unknown" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def headline(judgement: Judgement) -> str:
+    """Return the verdict in one sentence."""
+    verdict = judgement.verdict
+    if verdict.passed:
+        return f"{judgement.name} passes all {len(verdict.results)} {verdict.table} gates."
+    reasons = "; ".join(f"{result.words} ({result.name}: must be {result.limit})" for result in verdict.failed)
+    return f"{judgement.name} is refused: {reasons}."
+
+
+def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
+    """Return what was measured, one row a measure, one cell a model."""
+
+    def row(name: str, cell: Callable[[Metrics], str], target: str = "") -> Row:
+        return Row(name, tuple(cell(judgement.diagnosis.metrics) for judgement in judgements), target)
+
+    return [
+        row("rows judged", lambda m: f"{m.rows:,}"),
+        Row("from", tuple(utc(judgement.diagnosis.data.first) for judgement in judgements)),
+        Row("to", tuple(utc(judgement.diagnosis.data.last) for judgement in judgements)),
+        row("accuracy", lambda m: percent(m.accuracy), "68–72 %"),
+        row("  ± standard error", lambda m: _error(m)),
+        row("  always the commonest class", lambda m: percent(m.majority_accuracy)),
+        row("  best one-feature rule", lambda m: percent(m.rule_accuracy)),
+        row("log loss UP/DOWN (prior)", _directional),
+        row("calibration error", lambda m: percent(m.ece), "< 5 %"),
+        row("logits", _logits, "−10 to 10"),
+        row("confidence over 99 %", lambda m: percent(m.confidence_over_99), "< 10 %"),
+        row("confidence 50–90 %", lambda m: percent(m.confidence_50_90), "70–80 %"),
+        *(
+            row(f"says {name} (was {name})", lambda m, i=i: _share(m, i), "40–60 %" if name != "NEUTRAL" else "")  # type: ignore[misc]
+            for i, name in enumerate(CLASSES)
+        ),
+    ]
+
+
+def _error(m: Metrics) -> str:
+    return "unknown" if m.over_majority is None else f"{100 * m.over_majority.error:.2f} points"
+
+
+def _directional(m: Metrics) -> str:
+    if m.directional_log_loss is None or m.prior_directional_log_loss is None:
+        return "unknown"
+    return f"{m.directional_log_loss:.4f} ({m.prior_directional_log_loss:.4f})"
+
+
+def _logits(m: Metrics) -> str:
+    if m.logit_min is None or m.logit_max is None:
+        return "not finite"
+    digits = 1 if max(abs(m.logit_min), abs(m.logit_max)) < 1_000 else 0
+    return f"{m.logit_min:,.{digits}f} to {m.logit_max:,.{digits}f}".replace("-", "−")
+
+
+def _share(m: Metrics, index: int) -> str:
+    said = "unknown" if m.predicted_share is None else percent(m.predicted_share[index])
+    return f"{said} ({percent(m.actual_share[index])})"

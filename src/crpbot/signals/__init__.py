@@ -1,0 +1,1 @@
+"""From a prediction to an order plan, or to an honest "no signal"."""

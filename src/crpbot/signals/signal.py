@@ -1,0 +1,139 @@
+"""The signal: what a promoted model says of the newest candle, or why it says nothing."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from crpbot.dataset.features.compute import FEATURE_SETS, compute_features
+from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
+from crpbot.errors import CheckpointError, DatasetError
+from crpbot.market.candles import MINUTE, Candles, utc
+from crpbot.model.checkpoint import Checkpoint
+from crpbot.registry import Stage
+from crpbot.signals.plan import ATR_PRESET, OrderPlan, make_plan
+
+THRESHOLD = 0.60
+"""The least confidence that makes a signal."""
+
+Status = Literal["signal", "expired", "no signal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """What one model says of one closed candle.
+
+    Attributes:
+        symbol: of the market.
+        stage: `live`, or `shadow` for a rehearsal that nobody may trade.
+        status: `signal` can still be followed, `expired` is too old, `no signal` has no plan.
+        reason: why there is no plan, or why it has expired; empty for a signal.
+        candle: open time of the candle it is of.
+        expires: when it stops being valid.
+        side: the more probable of LONG and SHORT.
+        confidence: the probability of that very class, not one less the other.
+        probabilities: of DOWN, NEUTRAL and UP.
+        plan: the order; None where there is no signal.
+
+    """
+
+    symbol: str
+    stage: Stage
+    status: Status
+    reason: str
+    candle: str
+    expires: str
+    side: Literal["LONG", "SHORT"]
+    confidence: float
+    probabilities: tuple[float, float, float]
+    plan: OrderPlan | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the signal as plain JSON types."""
+        return {**asdict(self), "probabilities": dict(zip(CLASSES, self.probabilities, strict=True))}
+
+    def __str__(self) -> str:
+        head = f"{self.symbol}  {self.side} {self.confidence:.1%} of the candle of {self.candle}"
+        if self.stage == "shadow":
+            head = f"REHEARSAL, not for trading  {head}"
+        if self.plan is None:
+            return f"{head}\n  no signal: {self.reason}"
+        p = self.plan
+        digits = decimals(p.entry)
+        lines = [
+            head + (f"\n  EXPIRED: {self.reason}" if self.status == "expired" else ""),
+            f"  entry zone   {p.zone_low:,.{digits}f} to {p.zone_high:,.{digits}f}",
+            f"  order        {p.order_type} at {p.entry:,.{digits}f}",
+            f"  stop loss    {p.stop_loss:,.{digits}f}",
+            f"  take profit  {p.take_profit:,.{digits}f}  (risk:reward 1:{p.risk_reward:g})",
+            f"  size         {p.size:.6g} {self.symbol.split('-')[0]}, risking {p.risk_money:,.2f} {self.symbol.split('-')[1]}",
+            f"  valid until  {self.expires}",
+        ]
+        return "\n".join(lines)
+
+
+def decimals(price: float) -> int:
+    """Return how many decimals show a price to six digits.
+
+    >>> decimals(60123.4), decimals(0.0123456)
+    (2, 7)
+    """
+    return max(2, 5 - int(np.floor(np.log10(price))))
+
+
+def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now: int) -> Signal:
+    """Return what `checkpoint` says of the newest of `candles`.
+
+    Args:
+        checkpoint: of ours, promoted.
+        candles: of its symbol; the last segment needs at least 200 candles.
+        stage: of the model.
+        now: milliseconds of UTC.
+
+    Raises:
+        CheckpointError: the checkpoint is foreign.
+        DatasetError: the newest candle has no features, since its segment is too short.
+
+    """
+    if checkpoint.recipe is None or checkpoint.symbol is None:
+        raise CheckpointError("only a checkpoint of ours can speak, found a foreign one; train and promote one here")
+    choice = checkpoint.recipe.features
+    # Exponential means remember long: use the whole last segment, as training did.
+    *_, last = candles.segments(max_gap_minutes=choice.max_gap_minutes)
+    recent = candles[last]
+    features = compute_features(recent, table=FEATURE_SETS[choice.set], max_gap_minutes=choice.max_gap_minutes)
+    if not len(features.rows):
+        raise DatasetError(
+            f"the newest candle of {checkpoint.symbol} must have 199 candles before it without a gap, found {len(recent) - 1}; "
+            "wait, or bring more candles"
+        )
+    row = features.values[-1:]
+    probabilities = checkpoint.predict(row).probabilities[0]
+    down, neutral, up = (float(probabilities[c]) for c in (DOWN, NEUTRAL, UP))
+    side: Literal["LONG", "SHORT"] = "LONG" if up > down else "SHORT"
+    confidence = max(up, down)
+    opened, closed = int(recent.time[-1]), int(recent.time[-1]) + MINUTE
+    expires = closed + ATR_PRESET.expiry_minutes * MINUTE
+    atr, price = float(row[0, features.names.index("atr_14")]), float(recent.close[-1])
+    status: Status = "signal"
+    reason = ""
+    if neutral >= confidence:
+        status, reason = "no signal", f"NEUTRAL is the most probable, {neutral:.1%}"
+    elif confidence < THRESHOLD:
+        status, reason = "no signal", f"its confidence {confidence:.1%} is below {THRESHOLD:.0%}"
+    elif atr == 0:
+        status, reason = "no signal", "the price has not moved for 14 candles, so no distance to the stop loss can be set"
+    elif now >= expires:
+        status, reason = "expired", f"it was valid until {utc(expires)}"
+    return Signal(
+        symbol=checkpoint.symbol,
+        stage=stage,
+        status=status,
+        reason=reason,
+        candle=utc(opened),
+        expires=utc(expires),
+        side=side,
+        confidence=confidence,
+        probabilities=(down, neutral, up),
+        plan=None if status == "no signal" else make_plan(side, center=price, atr=atr, price=price),
+    )
