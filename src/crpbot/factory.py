@@ -82,9 +82,7 @@ def run(
         def report(epoch: Epoch, symbol: str = symbol) -> None:
             watch(symbol, epoch)
 
-        judgement = train_model(
-            symbol, candles, recipe, source=source.kind, gates=gates, seed=seed, folder=folder, watch=report
-        )
+        judgement = train_model(symbol, candles, recipe, source=source.kind, gates=gates, seed=seed, folder=folder, watch=report)
         checkpoint = folder / checkpoint_name(symbol, recipe.name)
         decision = registry.record(judgement, checkpoint, now=now())
         signal = None
@@ -116,9 +114,7 @@ def train_model(
             export_scaler(checkpoint, partial / scaler_name(symbol))
         write_whole(partial / "recipe.toml", recipe.to_toml())
         write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
-        judgement = diagnose(
-            partial / name, candles, source=source, gates=gates, called=str(folder / name), history=history
-        )
+        judgement = diagnose(partial / name, candles, source=source, gates=gates, called=str(folder / name), history=history)
         write_whole(partial / "diagnosis.json", judgement.to_json())
         write_whole(partial / "report.html", report_page([judgement]))
     return judgement

@@ -116,9 +116,7 @@ class Registry:
         if decision.stage is not None and symbol is not None:
             if file_sha256(checkpoint) != sha256:
                 raise RegistryError(f"{checkpoint} must be the file that was judged, but it has changed since; judge it again")
-            entry = Entry(
-                symbol=symbol, stage=decision.stage, sha256=sha256, file=checkpoint.name, reason=decision.reason
-            )
+            entry = Entry(symbol=symbol, stage=decision.stage, sha256=sha256, file=checkpoint.name, reason=decision.reason)
             with whole_file(self._folder / "models" / f"{sha256}.pt") as partial:
                 shutil.copyfile(checkpoint, partial)
             kept = [one for one in self.entries() if (one.symbol, one.stage) != (symbol, decision.stage)]

@@ -14,7 +14,9 @@ def command(
     candles: CandlesOption = None,
     symbol: Annotated[str | None, typer.Option(help="Whose candles; default: the checkpoint's own symbol.")] = None,
     label: Annotated[str, typer.Option(metavar="RECIPE", help="By whose label a foreign checkpoint is judged.")] = "v7",
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write diagnosis.json there; - prints it.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="F", help="Write diagnosis.json there; - prints it.")
+    ] = None,
     html_file: Annotated[Path | None, typer.Option("--html", metavar="F", help="Write the report there.")] = None,
     predictions: Annotated[Path | None, typer.Option(metavar="F", help="Write Parquet with every prediction there.")] = None,
     gates: GatesOption = "market",

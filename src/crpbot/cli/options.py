@@ -19,7 +19,9 @@ CandlesOption = Annotated[
         help="A Parquet or CSV file, a folder of them, or a known-answer market. Default: the bundled real sample.",
     ),
 ]
-RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME|FILE", help="v6, v6-lost-scaler, v7, v7-lost-scaler, or a TOML file.")]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", metavar="NAME|FILE", help="v6, v6-lost-scaler, v7, v7-lost-scaler, or a TOML file.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the training, and of a known-answer market.")]
 GatesOption = Annotated[str, typer.Option("--gates", metavar="market|seed", help="Which table of gates decides.")]
 HomeOption = Annotated[

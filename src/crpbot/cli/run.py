@@ -24,7 +24,7 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a model is refused.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Candles → features → labels → train → diagnose → gate → promote → signal, for each symbol; ends with one table and a report.
+    """Do the main job: candles → features → labels → train → diagnose → gate → promote → signal, with one table at the end.
 
     Example: crpbot run --candles synthetic:level-noise --gates seed --out runs/level-noise
     """
@@ -38,9 +38,7 @@ def command(
     source = open_source(candles, symbol=wanted[0] if len(wanted) == 1 else None, seed=seed)
     chosen = load_recipe(recipe)
     with training_progress() as watch:
-        outcomes = factory.run(
-            source, wanted or source.symbols, chosen, gates=table, seed=seed, out=out, now=now, watch=watch
-        )
+        outcomes = factory.run(source, wanted or source.symbols, chosen, gates=table, seed=seed, out=out, now=now, watch=watch)
     if as_json:
         typer.echo(json.dumps([_plain(outcome) for outcome in outcomes], indent=1, ensure_ascii=False))
     else:
@@ -93,7 +91,11 @@ def _print(outcomes: "Sequence[Outcome]", out: Path, kind: str) -> None:
 def _stage(outcome: "Outcome") -> str:
     if outcome.decision.stage is None:
         return "REFUSED"
-    return "PROMOTED" if outcome.decision.stage == "live" else f"PASSED, not promoted: {outcome.decision.reason.removeprefix('passed, but ')}"
+    return (
+        "PROMOTED"
+        if outcome.decision.stage == "live"
+        else f"PASSED, not promoted: {outcome.decision.reason.removeprefix('passed, but ')}"
+    )
 
 
 def _signal(outcome: "Outcome") -> str:

@@ -29,7 +29,11 @@ def training_progress() -> "Iterator[Callable[[str, Epoch], None]]":
     """Show epoch, speed, losses and time left of each symbol, on standard error: a bar in a terminal, else a line an epoch."""
     errors = Console(stderr=True, highlight=False)
     if not errors.is_terminal:
-        yield lambda symbol, epoch: sys.stderr.write(f"{symbol}  {_words(epoch)}\n") and None
+
+        def write(symbol: str, epoch: "Epoch") -> None:
+            sys.stderr.write(f"{symbol}  {_words(epoch)}\n")
+
+        yield write
         return
     columns = (
         TextColumn("{task.description}"),
@@ -74,17 +78,15 @@ def print_reasons(judgement: "Judgement") -> None:
     if verdict.passed:
         out.print(f"[green]PASSED[/green] {headline(judgement)}", soft_wrap=True)
     else:
-        out.print(f"[red]REFUSED[/red] {judgement.name}: {len(verdict.failed)} of {len(verdict.results)} {verdict.table} gates failed")
+        out.print(
+            f"[red]REFUSED[/red] {judgement.name}: {len(verdict.failed)} of {len(verdict.results)} {verdict.table} gates failed"
+        )
     for result in verdict.failed:
         out.print(f"  [red]{result.name}[/red] {result.words} (must be {result.limit})", soft_wrap=True)
     for cause in judgement.causes:
         out.print(f"  [bold]cause {cause.code}[/bold] ({cause.severity}): {cause.message}", soft_wrap=True)
         if cause.what_if is not None:
-            what_if = cause.what_if
-            out.print(
-                f"    with the remedy, on the other half of the rows: {what_if.metric} {what_if.before:,.4g} → {what_if.after:,.4g}",
-                soft_wrap=True,
-            )
+            out.print(f"    {cause.what_if}", markup=False, soft_wrap=True)
 
 
 def _words(epoch: "Epoch") -> str:

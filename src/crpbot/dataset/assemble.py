@@ -41,14 +41,10 @@ class Dataset:
         return self[start:]
 
     def __getitem__(self, rows: slice) -> "Dataset":
-        return Dataset(
-            self.names, self.time[rows], self.known[rows], self.x[rows], self.moves[rows], self.dropped
-        )
+        return Dataset(self.names, self.time[rows], self.known[rows], self.x[rows], self.moves[rows], self.dropped)
 
 
-def assemble(
-    candles: Candles, *, horizon: int, feature_set: str = "founding-72", max_gap_minutes: int = 0
-) -> Dataset:
+def assemble(candles: Candles, *, horizon: int, feature_set: str = "founding-72", max_gap_minutes: int = 0) -> Dataset:
     """Compute the rows of one symbol; no window and no label crosses a gap."""
     features = compute_features(candles, table=FEATURE_SETS[feature_set], max_gap_minutes=max_gap_minutes)
     moves, known = horizon_moves(candles, horizon=horizon, max_gap_minutes=max_gap_minutes)

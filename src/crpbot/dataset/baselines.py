@@ -40,9 +40,7 @@ class OneFeatureRule:
         return np.where(x[:, names.index(self.feature)] <= self.threshold, self.below, self.above)
 
 
-def best_one_feature_rule(
-    x: NDArray[np.float64], y: NDArray[np.int64], names: tuple[str, ...]
-) -> OneFeatureRule:
+def best_one_feature_rule(x: NDArray[np.float64], y: NDArray[np.int64], names: tuple[str, ...]) -> OneFeatureRule:
     """Return the rule with the highest accuracy on these rows; pass training rows only.
 
     Args:
@@ -64,7 +62,5 @@ def best_one_feature_rule(
         cut = int(right.argmax())
         accuracy = float(right[cut] / len(y))
         if accuracy > best.training_accuracy:
-            best = OneFeatureRule(
-                name, float(cuts[cut]), int(below[cut].argmax()), int(above[cut].argmax()), accuracy
-            )
+            best = OneFeatureRule(name, float(cuts[cut]), int(below[cut].argmax()), int(above[cut].argmax()), accuracy)
     return best

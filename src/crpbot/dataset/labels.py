@@ -9,9 +9,7 @@ CLASSES = ("DOWN", "NEUTRAL", "UP")
 DOWN, NEUTRAL, UP = range(3)
 
 
-def horizon_moves(
-    candles: Candles, *, horizon: int, max_gap_minutes: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def horizon_moves(candles: Candles, *, horizon: int, max_gap_minutes: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return how far the close moves in the next `horizon` candles, and when that is known.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,7 @@ class Split:
     dropped: Mapping[str, int]
 
 
-def split_by_rows(
-    time: NDArray[np.int64], known: NDArray[np.int64], *, train: float, calibration: float, embargo: int
-) -> Split:
+def split_by_rows(time: NDArray[np.int64], known: NDArray[np.int64], *, train: float, calibration: float, embargo: int) -> Split:
     """Cut the rows of one symbol into blocks by their share of the rows, the rest being the test block.
 
     Purge: a row whose label is known only after the next block has begun is dropped (López de Prado, Advances in
@@ -53,7 +52,7 @@ def split_by_rows(
     n_rows = len(time)
     edges = [0, int(n_rows * train), int(n_rows * (train + calibration)), n_rows]
     blocks, purged, embargoed = [], 0, 0
-    for position, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    for position, (start, stop) in enumerate(pairwise(edges)):
         first = min(start + embargo, stop) if position else start
         last = stop
         if stop < n_rows:
@@ -68,4 +67,5 @@ def split_by_rows(
                 f"each block must have at least {FEWEST_ROWS} rows, found {block.stop - block.start} in the {name} block "
                 f"of {n_rows} labelled rows in all; bring more candles"
             )
-    return Split(*blocks, dropped={"purged at a boundary": purged, "embargo after a boundary": embargoed})
+    training, calibrating, testing = blocks
+    return Split(training, calibrating, testing, dropped={"purged at a boundary": purged, "embargo after a boundary": embargoed})

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +80,7 @@ class Candles:
         forbid(~positive, lambda _: "prices must be positive")
         forbid(body_high > self.high, lambda _: "high must not be below open or close")
         forbid(body_low < self.low, lambda _: "low must not be above open or close")
-        forbid(
-            ~((self.volume >= 0) & np.isfinite(self.volume)), lambda _: "volume must be finite and not negative"
-        )
+        forbid(~((self.volume >= 0) & np.isfinite(self.volume)), lambda _: "volume must be finite and not negative")
 
     def _forbid(self, broken: NDArray[np.bool_], rule: Callable[[int], str]) -> None:
         if broken.any():
@@ -108,7 +107,7 @@ class Candles:
             return
         starts = np.flatnonzero(np.diff(self.time) > MINUTE * (1 + max_gap_minutes)) + 1
         edges = [0, *starts.tolist(), len(self)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             yield slice(start, stop)
 
     @cached_property

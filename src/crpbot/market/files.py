@@ -97,7 +97,7 @@ def _milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]
         if time.null_count():
             row = time.is_null().arg_max()
             raise CandleError(
-                f"row {row}: time must be a UTC timestamp or milliseconds since 1970, found {text[row]!r}; convert it"
+                f"row {row}: time must be a UTC timestamp or milliseconds since 1970, found {text[row or 0]!r}; convert it"
             )
     if isinstance(time.dtype, pl.Datetime):
         per_millisecond = _UNITS[time.dtype.time_unit]

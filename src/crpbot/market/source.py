@@ -41,9 +41,7 @@ class Source:
         """Return the candles of `symbol`."""
         check_symbol(symbol)
         if symbol not in self.readers:
-            raise CandleError(
-                f"{self.name} must have candles of {symbol}; it has {', '.join(self.symbols)}; choose one of these"
-            )
+            raise CandleError(f"{self.name} must have candles of {symbol}; it has {', '.join(self.symbols)}; choose one of these")
         return self.readers[symbol]()
 
 
@@ -80,6 +78,4 @@ def _synthetic(text: str, symbol: str | None, seed: int) -> Source:
         )
     name, rows = match[1], int(match[2] or DEFAULT_ROWS)
     symbols = [check_symbol(symbol)] if symbol else DEFAULT_SYMBOLS
-    return Source(
-        "synthetic", text, {one: partial(make_market, name, one, rows=rows, seed=seed) for one in symbols}
-    )
+    return Source("synthetic", text, {one: partial(make_market, name, one, rows=rows, seed=seed) for one in symbols})

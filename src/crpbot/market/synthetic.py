@@ -63,9 +63,7 @@ def random_walk(rng: np.random.Generator, rows: int, level: float) -> Candles:
     """
     path = math.log(level) + np.cumsum(rng.normal(0.0, _STEP, rows + 1))
     start, end = path[:-1], path[1:]
-    reach_up, reach_down = (
-        np.sqrt((start - end) ** 2 - 2 * _STEP**2 * np.log(rng.uniform(size=rows))) for _ in range(2)
-    )
+    reach_up, reach_down = (np.sqrt((start - end) ** 2 - 2 * _STEP**2 * np.log(rng.uniform(size=rows))) for _ in range(2))
     return _candles(rng, start, (start + end + reach_up) / 2, (start + end - reach_down) / 2, end)
 
 
@@ -117,9 +115,7 @@ def level_noise_best_accuracy(neutral_share: float) -> float:
 
 
 MARKETS: Mapping[str, KnownMarket] = {
-    "random-walk": KnownMarket(
-        random_walk, random_walk_best_accuracy, "independent steps: nothing to find, no model may pass"
-    ),
+    "random-walk": KnownMarket(random_walk, random_walk_best_accuracy, "independent steps: nothing to find, no model may pass"),
     "level-noise": KnownMarket(
         level_noise, level_noise_best_accuracy, "a level plus noise: far easier to foresee than any real market"
     ),

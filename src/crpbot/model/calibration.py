@@ -18,7 +18,8 @@ _STEPS = 60
 def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     """Return the T within 0.05 to 20 that makes softmax(logits / T) most likely.
 
-    (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.) The log loss is convex in β = 1/T, and its slope is
+    (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.) The log loss is convex in β = 1/T,
+    and its slope is
     the mean of E_p[logit] − logit of the true class, so the root of the slope is found by bisection, on the logarithm of β.
 
     Args:
@@ -54,5 +55,6 @@ def refit_temperature(network: DirectionNetwork, calibration: Rows) -> None:
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probabilities of logits, shape `(n, classes)`, each row adding up to 1."""
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights

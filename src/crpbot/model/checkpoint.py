@@ -213,7 +213,9 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
             raise CheckpointError(f"{where} must have the classes {', '.join(CLASSES)} and a symbol like BTC-USD; it was altered")
         label, source = Label(**payload["label"]), Origin(**origin)
     except (KeyError, TypeError, AttributeError, RecipeError) as error:
-        raise CheckpointError(f"{where} must be a whole crpbot checkpoint, found a damaged header: {error}; train it again") from None
+        raise CheckpointError(
+            f"{where} must be a whole crpbot checkpoint, found a damaged header: {error}; train it again"
+        ) from None
     lacking = [name for name in network.state_dict() if name not in state]
     if any(name.startswith("normalizer.") for name in lacking):
         raise CheckpointError(

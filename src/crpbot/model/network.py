@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -100,7 +101,7 @@ class DirectionNetwork(nn.Module):
         self.input_size, self.hidden, self.batch_normalization = input_size, hidden, batch_normalization
         self.normalizer = Normalizer(input_size) if normalizer else None
         widths = (input_size, *hidden, len(CLASSES))
-        for number, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for number, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
             self.add_module(f"fc{number}", nn.Linear(fan_in, fan_out))
             if batch_normalization and number <= len(hidden):
                 self.add_module(f"bn{number}", nn.BatchNorm1d(fan_out))

@@ -34,9 +34,7 @@ class FeatureChoice:
 
     """
 
-    set: str = field(
-        metadata={"rule": (f"one of {', '.join(FEATURE_SETS)}", lambda value: value in FEATURE_SETS)}
-    )
+    set: str = field(metadata={"rule": (f"one of {', '.join(FEATURE_SETS)}", lambda value: value in FEATURE_SETS)})
     max_gap_minutes: int = field(default=0, metadata=_between(0, 60))
 
 
@@ -148,9 +146,7 @@ class Recipe:
 
     """
 
-    name: str = field(
-        metadata={"rule": ("small letters, digits, dots and dashes", lambda value: bool(_NAME.fullmatch(value)))}
-    )
+    name: str = field(metadata={"rule": ("small letters, digits, dots and dashes", lambda value: bool(_NAME.fullmatch(value)))})
     description: str
     features: FeatureChoice
     label: LabelChoice

@@ -164,7 +164,8 @@ def train(
 def focal_loss(logits: Tensor, y: Tensor, *, alpha: float, gamma: float, label_smoothing: float) -> Tensor:
     """Return mean(α·(1 − exp(−ce))^γ·ce), ce the cross entropy with label smoothing.
 
-    (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 5, over the smoothed cross entropy of Szegedy et al., CVPR 2016.)
+    (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 5, over the smoothed cross entropy of
+    Szegedy et al., CVPR 2016.)
 
     Shape:
         - logits: `(batch, 3)`; y: `(batch,)`, class numbers; result: a scalar, in nats
@@ -178,7 +179,7 @@ def evaluate(network: DirectionNetwork, z: Tensor) -> Tensor:
     """Return the logits of normalized rows with dropout off, shape `(n, 3)`."""
     network.eval()
     with torch.inference_mode():
-        return torch.cat([network.from_normalized(part) for part in z.split(CHUNK)])
+        return torch.cat([network.from_normalized(part) for part in torch.split(z, CHUNK)])
 
 
 def _one_epoch(
@@ -199,7 +200,7 @@ def _one_epoch(
     z, y = z[order], y[order]
     total = torch.zeros((), device=z.device)
     seen = 0
-    for z_batch, y_batch in zip(z.split(batch_size), y.split(batch_size), strict=True):
+    for z_batch, y_batch in zip(torch.split(z, batch_size), torch.split(y, batch_size), strict=True):
         if len(y_batch) < 2:
             continue
         optimizer.zero_grad(set_to_none=True)

@@ -33,6 +33,10 @@ class WhatIf:
     before: float
     after: float
 
+    def __str__(self) -> str:
+        verdict = "" if self.after < 0.9 * self.before else ": this does not repair it, the cause lies deeper"
+        return f"with the remedy, on the other half of the rows: {self.metric} {self.before:,.4g} → {self.after:,.4g}{verdict}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
@@ -63,7 +67,8 @@ def find_causes(diagnosis: Diagnosis) -> tuple[Cause, ...]:
 def _normalizer_cause(diagnosis: Diagnosis) -> Cause | None:
     """Tell a lost normalizer from one that never was, by experiment: feed the network standardized inputs.
 
-    Trained raw, a network is merely bad on raw inputs. Trained on normalized features and served raw, it is absurd on raw inputs and
+    Trained raw, a network is merely bad on raw inputs. Trained on normalized features and served raw, it is absurd on
+    raw inputs and
     sound on standardized ones. Accuracy cannot tell the two apart; the log loss can.
     """
     m = diagnosis.metrics
@@ -84,7 +89,7 @@ def _normalizer_cause(diagnosis: Diagnosis) -> Cause | None:
             code="lost-normalizer",
             severity="critical",
             message="The network was trained on normalized features and is served raw ones: its scaler was lost. On inputs "
-            "standardized by the candles' own statistics it is sound again. Train it with `normalizer = \"fit\"`, which keeps "
+            'standardized by the candles\' own statistics it is sound again. Train it with `normalizer = "fit"`, which keeps '
             "the scaler in the checkpoint.",
             evidence=evidence,
             what_if=what_if,
@@ -93,7 +98,7 @@ def _normalizer_cause(diagnosis: Diagnosis) -> Cause | None:
         code="missing-normalizer",
         severity="critical",
         message="The network takes raw features, prices beside fractions, and standardizing them does not bring it back: it was "
-        "trained that way. Train it again with `normalizer = \"fit\"`.",
+        'trained that way. Train it again with `normalizer = "fit"`.',
         evidence=evidence,
         what_if=what_if,
     )
@@ -120,8 +125,8 @@ def _overconfident(diagnosis: Diagnosis) -> Cause | None:
     return Cause(
         code="overconfident",
         severity="critical",
-        message="It claims more than 99 % certainty far too often. A position sized by this confidence ruins its owner: refit the "
-        "temperature on rows that the weights have not seen.",
+        message="It claims more than 99 % certainty far too often. A position sized by this confidence ruins its owner. "
+        "Refit the temperature on rows that the weights have not seen.",
         evidence={"confidence_over_99": m.confidence_over_99, "accuracy": m.accuracy},
         what_if=_refitted(diagnosis, "confidence_over_99"),
     )
@@ -148,8 +153,8 @@ def _miscalibrated(diagnosis: Diagnosis) -> Cause | None:
     return Cause(
         code="miscalibrated",
         severity="warning",
-        message="What it says with a confidence of 70 % does not come true 70 times of 100. Refit the temperature on rows that the "
-        "weights have not seen.",
+        message="What it says with a confidence of 70 % does not come true 70 times of 100. "
+        "Refit the temperature on rows that the weights have not seen.",
         evidence={"ece": m.ece},
         what_if=_refitted(diagnosis, "ece"),
     )

@@ -159,7 +159,8 @@ def diagnose_checkpoint(
     Args:
         checkpoint: to judge.
         candles: of its symbol.
-        path, sha256: of the checkpoint's file.
+        path: of the checkpoint's file.
+        sha256: of that file.
         source: kind of the candles.
         label_recipe: whose label a foreign checkpoint is judged by, with θ fitted on the rows themselves.
 

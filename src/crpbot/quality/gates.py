@@ -133,7 +133,7 @@ def _ask(gate: Gate, metrics: Metrics) -> GateResult:
 
 def _errors(mean: Mean | None) -> float | None:
     """Return how many standard errors a mean stands above 0; 0 where it is exactly 0 in every block."""
-    if mean is None or mean.error != mean.error:  # noqa: PLR0124  NaN is no number of errors
+    if mean is None or mean.error != mean.error:
         return None
     if mean.error == 0:
         return 0.0 if mean.value == 0 else float("inf") * mean.value
@@ -152,10 +152,10 @@ def _skill_of_direction(m: Metrics) -> float | None:
 
 def _compared(m: Metrics, mean: Mean | None, other: float | None, name: str) -> str:
     assert mean is not None
-    points = 100 * mean.value
+    side = "above" if mean.value >= 0 else "below"
     return (
-        f"accuracy {_percent(m.accuracy)} is {abs(points):.1f} points {'above' if points >= 0 else 'below'} the {_percent(other)} of "
-        f"{name}, {_errors(mean) or 0:+.1f} standard errors"
+        f"accuracy {_percent(m.accuracy)} is {abs(100 * mean.value):.1f} points {side} the {_percent(other)} of {name}, "
+        f"{_errors(mean) or 0:+.1f} standard errors"
     )
 
 
@@ -252,8 +252,8 @@ MARKET_GATES = (
         value=_skill_of_direction,
         limit=Limit("<", 0),
         words=lambda m: (
-            f"the log loss of UP against DOWN, {m.directional_log_loss:.4f}, is {abs(_skill_of_direction(m) or 0):.4f} "
-            f"{'below' if (_skill_of_direction(m) or 0) < 0 else 'above'} that of knowing nothing, {m.prior_directional_log_loss:.4f}"
+            f"the log loss of UP against DOWN is {m.directional_log_loss:.4f}, {_skill_of_direction(m) or 0:+.4f} from the "
+            f"{m.prior_directional_log_loss:.4f} of knowing nothing"
         ),
     ),
     Gate(

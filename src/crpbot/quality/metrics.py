@@ -1,6 +1,7 @@
 """Pure functions from predictions and labels to numbers.
 
-Throughout: `probabilities` and `logits` have shape `(n, 3)`, `y` has shape `(n,)` with class numbers, and `day` has shape `(n,)` with the
+Throughout: `probabilities` and `logits` have shape `(n, 3)`, `y` has shape `(n,)` with class numbers, and `day` has
+shape `(n,)` with the
 number of the UTC day of each row. Shares and errors are fractions, losses are in nats, intervals are 95 %.
 """
 
@@ -43,7 +44,8 @@ class Mean:
 def mean_by_days(x: Floats, day: Ints) -> Mean:
     """Return the mean of `x` and its standard error when rows of one day depend on each other and days do not.
 
-    Labels of neighbouring rows overlap, so rows are not independent. The error is the cluster-robust one, √(B/(B−1)·Σ_b (Σ_{i∈b} (x_i − x̄))²) / n
+    Labels of neighbouring rows overlap, so rows are not independent. The error is the cluster-robust one, √(B/(B−1)·Σ_b
+    (Σ_{i∈b} (x_i − x̄))²) / n
     over B days (Cameron & Miller, "A Practitioner's Guide to Cluster-Robust Inference", Journal of Human Resources 50, 2015).
     """
     value = float(x.mean())
@@ -132,9 +134,10 @@ class Reliability:
 def reliability(probabilities: Floats, y: Ints, day: Ints, *, bins: int, seed: int = 0) -> Reliability:
     """Measure calibration of the predicted class.
 
-    (Equal-mass bins: Nixon et al., "Measuring Calibration in Deep Learning", CVPR Workshops 2019. The interval draws days with replacement,
-    1,000 times: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8; noise makes a resampled error larger on average, so the
-    draws are shifted to have the measured error as their mean.)
+    (Equal-mass bins: Nixon et al., "Measuring Calibration in Deep Learning", CVPR Workshops 2019. The interval draws
+    days with replacement,
+    1,000 times: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8. Noise makes a resampled error larger on
+    average, so the draws are shifted to have the measured error as their mean.)
     """
     confidence = probabilities.max(axis=1)
     right = (probabilities.argmax(axis=1) == y).astype(float)
@@ -158,4 +161,5 @@ def reliability(probabilities: Floats, y: Ints, day: Ints, *, bins: int, seed: i
 
 def _sums_by_day(x: Floats, day: Ints) -> Floats:
     _, number = np.unique(day, return_inverse=True)
-    return np.bincount(number, x)
+    sums: Floats = np.bincount(number, x).astype(np.float64)
+    return sums

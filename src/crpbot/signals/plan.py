@@ -65,7 +65,8 @@ class OrderPlan:
 def make_plan(side: Side, *, center: float, atr: float, price: float, preset: Preset = ATR_PRESET) -> OrderPlan:
     """Plan an order around `center`, the close of the signal's candle, for a market that now stands at `price`.
 
-    A long enters by BUY STOP at the zone's lower edge when the price is below the zone, by LIMIT BUY at the price inside it, and by LIMIT
+    A long enters by BUY STOP at the zone's lower edge when the price is below the zone, by LIMIT BUY at the price inside
+    it, and by LIMIT
     BUY at the upper edge when it is above. A short mirrors this.
 
     Args:
@@ -78,17 +79,16 @@ def make_plan(side: Side, *, center: float, atr: float, price: float, preset: Pr
     """
     low, high = center - preset.zone * atr, center + preset.zone * atr
     entry = min(max(price, low), high)
-    order_type: OrderType
-    if side == "LONG":
-        order_type = "BUY STOP" if price < low else "LIMIT BUY"
-    else:
-        order_type = "SELL STOP" if price > high else "LIMIT SELL"
+    order_types: dict[Side, OrderType] = {
+        "LONG": "BUY STOP" if price < low else "LIMIT BUY",
+        "SHORT": "SELL STOP" if price > high else "LIMIT SELL",
+    }
     sign = 1 if side == "LONG" else -1
     distance = preset.stop * atr
     risk_money = preset.account * preset.risk
     return OrderPlan(
         side=side,
-        order_type=order_type,
+        order_type=order_types[side],
         zone_low=low,
         zone_high=high,
         entry=entry,

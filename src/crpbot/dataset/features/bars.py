@@ -89,7 +89,7 @@ class Bars:
 
     def volatility(self, n: int) -> Array:
         """Return the standard deviation of the last `n` returns, with n − 1 in the denominator."""
-        return np.sqrt(self._return_moments.over(n)[1] / (n - 1))
+        return self._once(("volatility", n), lambda: np.sqrt(self._return_moments.over(n)[1] / (n - 1)))
 
     def highest(self, n: int) -> Array:
         """Return the highest high of the last `n` candles."""

@@ -33,17 +33,13 @@ class Features:
     values: NDArray[np.float64]
 
 
-def compute_features(
-    candles: Candles, *, table: Mapping[str, Feature] = FOUNDING_72, max_gap_minutes: int = 0
-) -> Features:
+def compute_features(candles: Candles, *, table: Mapping[str, Feature] = FOUNDING_72, max_gap_minutes: int = 0) -> Features:
     """Compute the features of every candle that has enough history in its own segment.
 
     The first 199 rows of a segment are left out. No value depends on later candles.
     """
     segments = list(candles.segments(max_gap_minutes=max_gap_minutes))
-    rows = np.concatenate(
-        [np.empty(0, np.intp), *(np.arange(s.start + WARM_UP, s.stop, dtype=np.intp) for s in segments)]
-    )
+    rows = np.concatenate([np.empty(0, np.intp), *(np.arange(s.start + WARM_UP, s.stop, dtype=np.intp) for s in segments)])
     columns = np.empty((len(table), len(rows)))
     done = 0
     for segment in segments:

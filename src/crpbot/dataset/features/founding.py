@@ -76,9 +76,7 @@ _TABLE = [
     *_family("price_to_ema", _PURE, "c / ema_n", _SPANS, lambda b, n: b.close / b.ema(n)),
     *_family("macd", _PRICE, "ema_f − ema_s", _MACD, lambda b, f, s: b.macd(f, s)),
     *_family("macd_signal", _PRICE, "ema_9 of macd_f_s", _MACD, lambda b, f, s: b.macd_signal(f, s)),
-    *_family(
-        "macd_histogram", _PRICE, "macd_f_s − macd_signal_f_s", _MACD, lambda b, f, s: b.macd(f, s) - b.macd_signal(f, s)
-    ),
+    *_family("macd_histogram", _PRICE, "macd_f_s − macd_signal_f_s", _MACD, lambda b, f, s: b.macd(f, s) - b.macd_signal(f, s)),
     # bands and channels
     *_family("bb_lower", _PRICE, "sma_n − 2·std of c over n", (20, 50), lambda b, n: b.sma(n) - 2 * b.std(n)),
     *_family("bb_upper", _PRICE, "sma_n + 2·std of c over n", (20, 50), lambda b, n: b.sma(n) + 2 * b.std(n)),

@@ -1,6 +1,7 @@
 """Rolling windows by doubling: exact, fast, and blind to the future.
 
-A window of 50 rows is put together from pieces of 2, 16 and 32 rows, and every piece from two of half its size. So each result depends
+A window of 50 rows is put together from pieces of 2, 16 and 32 rows, and every piece from two of half its size. So each
+result depends
 on the rows of its own window alone, always by the same operations: cutting off the future changes no bit of the past, no rounding
 error is carried along (as running sums do), and a window of n rows costs log2 n vector operations.
 """

@@ -1,6 +1,7 @@
 """The bundled real candles: a year of BTC-USD and ETH-USD, two segments of SOL-USD.
 
-The files hold whole ticks, not floats: minutes since the row before, open less the close before, close less open, the two wicks, and
+The files hold whole ticks, not floats: minutes since the row before, open less the close before, close less open, the
+two wicks, and
 the volume. Small integers compress to half the size, and `ticks / 10**decimals` is the exchange's number to the last bit.
 Provenance and terms: `README.md` beside this file; the code's licence does not cover the data.
 """
@@ -76,6 +77,4 @@ def unpack(frame: pl.DataFrame, precision: Precision) -> Candles:
         return ticks / 10.0**precision.price
 
     volume = column["volume"] / 10.0**precision.volume
-    return Candles(
-        np.cumsum(column["minutes"]) * MINUTE, price(first), price(high), price(low), price(last), volume
-    )
+    return Candles(np.cumsum(column["minutes"]) * MINUTE, price(first), price(high), price(low), price(last), volume)

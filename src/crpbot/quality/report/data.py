@@ -106,9 +106,7 @@ class Judgement:
 def weigh(diagnosis: Diagnosis, gates: GateTable, history: Sequence[Epoch] = ()) -> Judgement:
     """Find the causes and ask the gates."""
     metrics = diagnosis.metrics
-    return Judgement(
-        diagnosis, find_causes(diagnosis), judge(metrics, gates), judge(metrics, "seed"), tuple(history)
-    )
+    return Judgement(diagnosis, find_causes(diagnosis), judge(metrics, gates), judge(metrics, "seed"), tuple(history))
 
 
 def write_predictions(judged: Judged, path: Path) -> None:

@@ -15,8 +15,8 @@ from crpbot.quality.report.svg import Chart
 from crpbot.quality.report.text import headline, percent, table_rows
 
 _STYLE = """
-:root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;--down:#b35900;--neutral:#6e7781;
---up:#0b62c4;--good:#1a7f37;--bad:#c62828}
+:root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;
+--down:#b35900;--neutral:#6e7781;--up:#0b62c4;--good:#1a7f37;--bad:#c62828}
 @media (prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9198a1;--rule:#3d444d;--panel:#151b23;--down:#f0883e;
 --neutral:#9198a1;--up:#58a6ff;--good:#3fb950;--bad:#ff7b72}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:1000px;margin:0 auto;padding:1.5rem 1rem}
@@ -24,14 +24,15 @@ h1{font-size:1.5rem}h2{margin-top:2.5rem;border-top:1px solid var(--rule);paddin
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--rule);vertical-align:top}
 .wide{overflow-x:auto}.good{color:var(--good)}.bad{color:var(--bad)}.verdict{font-size:1.1rem;font-weight:600}
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:1rem;margin:1rem 0}
+.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));gap:1rem;margin:1rem 0}
 figure{margin:0;background:var(--panel);border-radius:8px;padding:.6rem}figcaption{font-size:.88rem;color:var(--soft)}
 svg{width:100%;height:auto;display:block}svg text{font-size:11px;fill:var(--soft)}
 .grid{stroke:var(--rule);stroke-width:.6}.line{fill:none;stroke-width:1.8}.bar{stroke-width:1.2}.steps{fill-opacity:.25;stroke-width:1.4}
 .ideal{stroke:var(--soft);stroke-dasharray:4 4}.up,.line.up{stroke:var(--up)}.down,.line.down{stroke:var(--down)}
 .neutral,.line.neutral{stroke:var(--neutral)}.dot.up,.steps.up,.key.up{fill:var(--up)}.dot.down,.steps.down,.key.down{fill:var(--down)}
 .steps.neutral,.key.neutral{fill:var(--neutral)}code{font-size:.85em;overflow-wrap:anywhere}
-.cause{background:var(--panel);border-left:4px solid var(--bad);padding:.6rem 1rem;margin:.8rem 0}.cause.warning{border-color:var(--down)}
+.cause{background:var(--panel);border-left:4px solid var(--bad);padding:.6rem 1rem;margin:.8rem 0}
+.cause.warning{border-color:var(--down)}
 @media print{h2{break-before:page}figure,.cause{break-inside:avoid}}
 """
 
@@ -68,16 +69,10 @@ def _comparison(judgements: Sequence[Judgement]) -> str:
 
 def _section(judgement: Judgement) -> str:
     d = judgement.diagnosis
-    seen = {
-        "yes": "rows that the model had not seen",
-        "unknown": "nobody knows whether the model had seen these rows",
-    }[d.data.out_of_sample]
     return "".join(
         [
-            f"<h2>{escape(judgement.name)}</h2><p>{_verdict(judgement)}</p>",
-            f"<p class=soft>{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} ({escape(d.data.source)} candles; {seen}). "
-            f"Network {escape(d.model.architecture)}, normalizer {d.model.normalizer}, temperature {d.model.temperature:.3g}. "
-            f"<code>{escape(d.model.path)}</code></p>",
+            f"<h2>{escape(judgement.name)}</h2>",
+            _facts(d),
             _causes(judgement),
             f'<div class="pictures">{"".join(_pictures(judgement))}</div>',
             _gates(f"Gates: {judgement.verdict.table}", judgement.verdict.results),
@@ -86,16 +81,23 @@ def _section(judgement: Judgement) -> str:
     )
 
 
+def _facts(d: Diagnosis) -> str:
+    seen = {
+        "yes": "rows that the model had not seen",
+        "unknown": "nobody knows whether the model had seen these rows",
+    }[d.data.out_of_sample]
+    return (
+        f"<p class=soft>{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} "
+        f"({escape(d.data.source)} candles; {seen}). Network {escape(d.model.architecture)}, normalizer {d.model.normalizer}, "
+        f"temperature {d.model.temperature:.3g}. <code>{escape(d.model.path)}</code></p>"
+    )
+
+
 def _causes(judgement: Judgement) -> str:
     parts = []
     for cause in judgement.causes:
         evidence = ", ".join(f"{escape(name)} {value:,.4g}" for name, value in cause.evidence.items())
-        what_if = ""
-        if cause.what_if is not None:
-            what_if = (
-                f"<br>With the remedy, on the other half of the rows: {escape(cause.what_if.metric)} {cause.what_if.before:,.4g} → "
-                f"<b>{cause.what_if.after:,.4g}</b>"
-            )
+        what_if = "" if cause.what_if is None else f"<br>{escape(str(cause.what_if))}"
         parts.append(
             f'<div class="cause {cause.severity}"><b>{escape(cause.code)}</b> <small>{cause.severity}</small><br>'
             f"{escape(cause.message)}<br><small>{evidence}{what_if}</small></div>"
@@ -148,12 +150,12 @@ def _confidence(d: Diagnosis) -> str:
     edges = np.linspace(1 / 3, 1, _N_BINS + 1)
     confidence = d.judged.prediction.probabilities.max(axis=1)
     heights = 100 * np.histogram(np.clip(confidence, edges[0], 1), edges)[0] / len(confidence)
-    chart = Chart("Confidence", "probability of the predicted class", "% of the rows", (edges[0], 1.0), (0.0, float(heights.max())))
+    chart = Chart(
+        "Confidence", "probability of the predicted class", "% of the rows", (edges[0], 1.0), (0.0, float(heights.max()))
+    )
     chart.steps(edges.tolist(), heights.tolist(), "up")
     sure = float((confidence > 0.6).mean())
-    return _figure(
-        chart, f"{percent(sure)} of the rows pass 60 %, {percent(d.metrics.confidence_over_99 or 0)} pass 99 %."
-    )
+    return _figure(chart, f"{percent(sure)} of the rows pass 60 %, {percent(d.metrics.confidence_over_99 or 0)} pass 99 %.")
 
 
 def _logits(d: Diagnosis) -> str:

@@ -47,7 +47,7 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
         Row("from", tuple(utc(judgement.diagnosis.data.first) for judgement in judgements)),
         Row("to", tuple(utc(judgement.diagnosis.data.last) for judgement in judgements)),
         row("accuracy", lambda m: percent(m.accuracy), "68–72 %"),
-        row("  ± standard error", lambda m: _error(m)),
+        row("  ± standard error", _error),
         row("  always the commonest class", lambda m: percent(m.majority_accuracy)),
         row("  best one-feature rule", lambda m: percent(m.rule_accuracy)),
         row("log loss UP/DOWN (prior)", _directional),
