@@ -150,7 +150,7 @@ def make_model(
     trained = train(recipe, training, calibration, names=data.names, seed=seed, watch=watch)
     network = trained.network
     if network.temperature is not None:
-        refit_temperature(network, calibration)
+        refit_temperature(network, calibration.x, calibration.y)
     if recipe.network.normalizer == "lost":
         network.normalizer = None
 

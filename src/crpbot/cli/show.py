@@ -93,5 +93,5 @@ def _words(epoch: "Epoch") -> str:
     star = " *" if epoch.best else ""
     return (
         f"epoch {epoch.epoch}/{epoch.of}  {epoch.rows_per_second:,.0f} rows/s  loss {epoch.training_loss:.5f}  "
-        f"calibration {epoch.calibration_loss:.5f}{star}"
+        f"calibration {epoch.calibration_log_loss:.5f}{star}"
     )

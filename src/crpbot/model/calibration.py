@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.model.network import DirectionNetwork, predict_logits
-from crpbot.model.training import Rows
 
 LEAST, MOST = 0.05, 20.0
 """The bounds of a temperature. One at its bound is reported as a cause."""
 
-_STEPS = 60
-"""Halvings of the search interval: far below the last digit of a float32."""
+_STEPS = 40
+"""Halvings of the search interval: below the last digit of a float32."""
 
 
 def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
@@ -46,11 +45,11 @@ def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     return math.exp(-(low + high) / 2)
 
 
-def refit_temperature(network: DirectionNetwork, calibration: Rows) -> None:
-    """Set the temperature of `network` to the most likely one on `calibration`, in place of the one it learned."""
+def refit_temperature(network: DirectionNetwork, x: NDArray[np.float64], y: NDArray[np.int64]) -> None:
+    """Set the temperature of `network` to the most likely one on raw features `x` with labels `y`, in place of the one it learned."""
     assert network.temperature is not None
-    logits = predict_logits(network, calibration.x) * network.temperature.item()
-    network.temperature.data.fill_(fit_temperature(logits, calibration.y))
+    logits = predict_logits(network, x) * network.temperature.item()
+    network.temperature.data.fill_(fit_temperature(logits, y))
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -122,7 +122,7 @@ class TrainingChoice:
         schedule: `cosine` falls to 0 over the epochs; `constant` stays.
         batch_size: in rows.
         epochs: at most.
-        patience: epochs without a better loss on the calibration block before training stops.
+        patience: epochs without a better log loss on the calibration block, after the best temperature, before training stops.
         threads: of the processor; more than one is slower for networks of this size, and may change the last bits.
 
     """

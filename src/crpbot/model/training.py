@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crpbot.errors import DatasetError, TrainingError
+from crpbot.model.calibration import fit_temperature, softmax
 from crpbot.model.network import CHUNK, DirectionNetwork, Normalizer, torch_threads
 from crpbot.model.recipe import LossChoice, Recipe
 
@@ -25,7 +26,8 @@ class Epoch:
         of: the most epochs there may be.
         training_loss: mean loss of the recipe while training (dropout on), lower is better.
         calibration_loss: mean loss of the recipe on the calibration block (dropout off), lower is better.
-        calibration_log_loss: mean cross entropy there, in nats, before the temperature is refitted.
+        calibration_log_loss: mean cross entropy there as the model would be served, in nats: after the best temperature for
+            networks that have one. Early stopping watches this.
         calibration_accuracy: share of right classes there.
         learning_rate: in this epoch.
         temperature: at the end of the epoch; None for networks without one.
@@ -131,21 +133,22 @@ def train(
             speed = len(y) / (time.perf_counter() - started)
             logits = evaluate(network, z_calibration)
             loss = float(objective(logits, y_calibration))
+            log_loss = _served_log_loss(logits, y_calibration, refitted=network.temperature is not None)
             if not (math.isfinite(loss) and math.isfinite(training_loss)):
                 raise TrainingError(
                     f"the loss must stay finite, found {training_loss:g} in training and {loss:g} on the calibration block "
                     f"in epoch {number}; lower training.learning_rate (now {choice.learning_rate:g})"
                 )
-            better = loss < best_loss
+            better = log_loss < best_loss
             if better:
-                best_state, best_loss, best_epoch = _copy(network), loss, number
+                best_state, best_loss, best_epoch = _copy(network), log_loss, number
             history.append(
                 Epoch(
                     epoch=number,
                     of=choice.epochs,
                     training_loss=training_loss,
                     calibration_loss=loss,
-                    calibration_log_loss=float(functional.cross_entropy(logits, y_calibration)),
+                    calibration_log_loss=log_loss,
                     calibration_accuracy=float((logits.argmax(1) == y_calibration).double().mean()),
                     learning_rate=rate,
                     temperature=None if network.temperature is None else network.temperature.item(),
@@ -180,6 +183,19 @@ def evaluate(network: DirectionNetwork, z: Tensor) -> Tensor:
     network.eval()
     with torch.inference_mode():
         return torch.cat([network.from_normalized(part) for part in torch.split(z, CHUNK)])
+
+
+def _served_log_loss(logits: Tensor, y: Tensor, *, refitted: bool) -> float:
+    """Return the log loss after the temperature that a refit would find.
+
+    The temperature is refitted after training anyway, so two epochs are compared as they would be served; the loss of a recipe may
+    reward something else (focal loss with smoothing is not a proper score).
+    """
+    served = logits.double().cpu().numpy()
+    truth = y.cpu().numpy()
+    temperature = fit_temperature(served, truth) if refitted else 1.0
+    probabilities = softmax(served / temperature)
+    return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-300)).mean())
 
 
 def _one_epoch(

@@ -1,0 +1,215 @@
+import dataclasses
+import io
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import market, model, quick
+
+from crpbot.dataset.assemble import assemble
+from crpbot.errors import CheckpointError
+from crpbot.factory import make_model
+from crpbot.model.checkpoint import Checkpoint, save_checkpoint, to_bytes
+from crpbot.model.export import export_scaler
+from crpbot.model.folder import PARTIAL, model_folder
+from crpbot.model.loading import load_checkpoint
+from crpbot.model.network import Normalizer
+
+FIRST = assemble(market(), horizon=15).x[:200]
+
+
+def altered(tmp_path: Path, change: object, *, of: str = "v7") -> Path:
+    payload = torch.load(io.BytesIO(to_bytes(model(of))), weights_only=True)
+    change(payload)
+    path = tmp_path / "altered.pt"
+    torch.save(payload, path)
+    return path
+
+
+def test_a_saved_checkpoint_is_the_same_model(tmp_path: Path) -> None:
+    save_checkpoint(model(), tmp_path / "m.pt", probe=FIRST)
+    back = load_checkpoint(tmp_path / "m.pt")
+    assert (back.features, back.symbol, back.recipe, back.label, back.origin) == (
+        model().features,
+        model().symbol,
+        model().recipe,
+        model().label,
+        model().origin,
+    )
+    np.testing.assert_array_equal(back.predict(FIRST).logits, model().predict(FIRST).logits)
+    assert back.predict(FIRST).probabilities.sum(axis=1) == pytest.approx(1)
+
+
+def test_the_same_recipe_seed_and_data_give_the_same_bytes() -> None:
+    again = make_model("BTC-USD", market(), quick(), source="synthetic", seed=0)[0]
+    assert to_bytes(again) == to_bytes(model())
+    other = make_model("BTC-USD", market(), quick(), source="synthetic", seed=1)[0]
+    assert to_bytes(other) != to_bytes(model())
+
+
+def test_the_file_holds_tensors_and_plain_types_only() -> None:
+    def plain(value: object) -> bool:
+        if isinstance(value, dict):
+            return all(type(key) is str and plain(item) for key, item in value.items())
+        if type(value) is list:
+            return all(plain(item) for item in value)
+        return type(value) in {str, int, float, bool, type(None), torch.Tensor}
+
+    payload = torch.load(io.BytesIO(to_bytes(model())), weights_only=True)
+    assert plain(payload)
+    assert payload["input_size"] == 72
+    assert payload["model_state_dict"]["normalizer.mean"].dtype == torch.float64
+
+
+def without_normalizer() -> Checkpoint:
+    copy = load_bytes(to_bytes(model()))
+    copy.network.normalizer = None
+    return copy
+
+
+def load_bytes(content: bytes) -> Checkpoint:
+    from crpbot.model.checkpoint import open_payload, read_ours
+
+    return read_ours(open_payload(content, where="it"), where="it")
+
+
+@pytest.mark.parametrize(
+    "fault", ["none", "unfitted", "nan", "zero"]
+)
+def test_a_recipe_that_normalizes_cannot_save_without_its_normalizer(tmp_path: Path, fault: str) -> None:
+    checkpoint = without_normalizer()
+    if fault != "none":
+        normalizer = Normalizer(72)
+        if fault == "nan":
+            normalizer.mean[3] = float("nan")
+        if fault == "zero":
+            normalizer.mean += 1
+            normalizer.scale[5] = 0
+        checkpoint.network.normalizer = normalizer
+    with pytest.raises(CheckpointError, match="normalizes"):
+        save_checkpoint(checkpoint, tmp_path / "m.pt", probe=FIRST)
+    assert not list(tmp_path.iterdir())
+
+
+def drop_normalizer(payload: dict) -> None:
+    for name in ("normalizer.mean", "normalizer.scale"):
+        del payload["model_state_dict"][name]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (drop_normalizer, "must hold its normalizer; found none"),
+        (lambda p: p["model_state_dict"]["normalizer.scale"].zero_(), "positive scale"),
+        (lambda p: p["model_state_dict"]["normalizer.mean"].fill_(float("nan")), "finite mean"),
+        (lambda p: p["model_state_dict"].pop("fc2.weight"), "must hold the weights"),
+        (lambda p: p.pop("label"), "damaged header"),
+        (lambda p: p["recipe"]["training"].pop("epochs"), "damaged header"),
+        (lambda p: p["origin"].update(colour="blue"), "damaged header"),
+        (lambda p: p.update(format="crpbot.checkpoint/9"), "update crpbot"),
+        (lambda p: p.update(classes=["UP", "NEUTRAL", "DOWN"]), "must have the classes"),
+        (lambda p: p.update(symbol="../../x"), "symbol like BTC-USD"),
+    ],
+)
+def test_an_altered_checkpoint_cannot_be_loaded(tmp_path: Path, change: object, words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(altered(tmp_path, change))
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (os.system, ("touch EXECUTED",))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "zip", "text", "empty", "truncated", "missing"])
+def test_what_is_no_checkpoint_is_refused_and_nothing_runs(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.pt"
+    if kind == "zip":
+        torch.save({"model": Evil()}, path)
+    else:
+        content = {"pickle": pickle.dumps(Evil()), "text": b"hello", "empty": b"", "truncated": to_bytes(model())[:9_000]}
+        if kind in content:
+            path.write_bytes(content[kind])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+    assert not (tmp_path / "EXECUTED").exists()
+
+
+@pytest.mark.parametrize("form", ["bare", "wrapped", "params", "arrays", "reordered", "one-dimensional"])
+def test_founding_files_are_read_in_their_forms(tmp_path: Path, form: str) -> None:
+    """The same network, saved as the founding system did, predicts the same."""
+    ours = model()
+    state = {name: tensor for name, tensor in ours.network.state_dict().items() if not name.startswith("normalizer.")}
+    mean, scale = ours.network.normalizer.mean, ours.network.normalizer.scale
+    payload: dict = {"model_state_dict": state, "input_size": 72}
+    order = list(range(72))
+    if form == "bare":
+        payload = state
+    elif form == "params":
+        payload["scaler_params"] = {"mean": mean.tolist(), "scale": scale.tolist()}
+    elif form in {"arrays", "one-dimensional"}:
+        payload |= {"scaler_mean": mean, "scaler_scale": scale.float()}
+        payload["model_state_dict"] = state | {"temperature": state["temperature"].reshape(1)}
+    elif form == "reordered":
+        order = order[::-1]
+        payload["feature_columns"] = [ours.features[i] for i in order]
+        payload["model_state_dict"] = state | {"fc1.weight": state["fc1.weight"][:, order]}
+        payload |= {"scaler_mean": mean[order], "scaler_scale": scale[order]}
+    torch.save(payload, tmp_path / "foreign.pt")
+    foreign = load_checkpoint(tmp_path / "foreign.pt")
+    assert foreign.recipe is None
+    assert foreign.temperature == pytest.approx(ours.temperature)
+    if form in {"bare", "wrapped"}:
+        assert foreign.network.normalizer is None
+        x = (FIRST - mean.numpy()) / scale.numpy()
+    else:
+        x = FIRST[:, order]
+    np.testing.assert_allclose(foreign.predict(x).logits, ours.predict(FIRST).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        ({"accuracy": 0.7, "epoch": 3}, "found accuracy, epoch"),
+        ({"lstm.weight_ih_l0": torch.zeros(4, 31)}, "other kinds are not supported"),
+        ({"fc1.weight": torch.zeros(3, 31), "fc1.bias": torch.zeros(3)}, "72 names for 31 inputs"),
+        ({"fc1.weight": torch.zeros(2, 72), "fc1.bias": torch.zeros(2)}, "end in 3 classes"),
+        ([1, 2], "must hold a state dict"),
+    ],
+)
+def test_other_files_are_refused_with_what_they_hold(tmp_path: Path, payload: object, words: str) -> None:
+    torch.save(payload, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_the_scaler_for_other_tools_has_the_same_numbers(tmp_path: Path) -> None:
+    export_scaler(model(), tmp_path / "scaler.pkl")
+    scaler = pickle.loads((tmp_path / "scaler.pkl").read_bytes())  # noqa: S301  written just above
+    z = model().network.normalizer(torch.from_numpy(FIRST)).numpy()
+    np.testing.assert_allclose(scaler.transform(FIRST), z, atol=1e-5)
+
+
+def test_a_lost_scaler_is_not_in_the_checkpoint() -> None:
+    lost = model("v7-lost-scaler")
+    assert lost.network.normalizer is None
+    assert "normalizer.mean" not in lost.network.state_dict()
+    torch.testing.assert_close(lost.network.fc1.weight, model().network.fc1.weight)
+    assert dataclasses.replace(load_bytes(to_bytes(lost)).origin) == lost.origin
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "BTC-USD"
+    with model_folder(folder) as partial:
+        (partial / "a").write_text("1")
+        assert partial.name == PARTIAL
+    assert [file.name for file in folder.iterdir()] == ["a"]
+    with pytest.raises(KeyboardInterrupt), model_folder(folder) as partial:
+        (partial / "a").write_text("2")
+        raise KeyboardInterrupt
+    assert (folder / "a").read_text() == "1"
+    assert not (folder / PARTIAL).exists()

@@ -1,0 +1,29 @@
+"""Small trained models for tests."""
+
+import dataclasses
+from functools import cache
+
+from crpbot.factory import make_model
+from crpbot.market.candles import Candles
+from crpbot.market.synthetic import make_market
+from crpbot.model.checkpoint import Checkpoint
+from crpbot.model.recipe import Recipe, load_recipe
+
+
+def quick(name: str = "v7", **training: float) -> Recipe:
+    """Return a recipe of the package with few epochs and large batches."""
+    recipe = load_recipe(name)
+    settings = {"epochs": 4, "batch_size": 256, "learning_rate": 0.003, **training}
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, **settings))
+
+
+@cache
+def market(name: str = "level-noise", rows: int = 12_000) -> Candles:
+    """Return a known-answer market of BTC-USD."""
+    return make_market(name, "BTC-USD", rows=rows)
+
+
+@cache
+def model(name: str = "v7", rows: int = 12_000) -> Checkpoint:
+    """Return a checkpoint trained on a little level noise."""
+    return make_model("BTC-USD", market(rows=rows), quick(name), source="synthetic", seed=0)[0]
