@@ -26,6 +26,7 @@ def scaler_name(symbol: str) -> str:
 def model_folder(folder: Path) -> Iterator[Path]:
     """Give a place to work in; its files take their places in `folder` when the block ends, and vanish when it fails."""
     partial = folder / PARTIAL
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -34,5 +35,6 @@ def model_folder(folder: Path) -> Iterator[Path]:
             file.replace(folder / file.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        for place in new:
+            if not any(place.iterdir()):
+                place.rmdir()

@@ -161,12 +161,17 @@ def _miscalibrated(diagnosis: Diagnosis) -> Cause | None:
 
 
 def _no_skill(diagnosis: Diagnosis) -> Cause | None:
+    """Ask for skill after the temperature was refitted: a loud model may still know something."""
     m = diagnosis.metrics
-    if m.over_majority is None or m.accuracy is None or m.directional_log_loss is None:
+    if m.over_majority is None or m.accuracy is None:
         return None
+    judged = diagnosis.judged
+    fitted, held = _halves(judged.day)
+    temperature = fit_temperature(judged.prediction.logits[fitted], judged.y[fitted])
+    refitted = metrics.directional_log_loss(judged.prediction.logits[held] / temperature, judged.y[held])
+    prior = metrics.prior_directional_log_loss(judged.y[held])
     better = m.over_majority.value >= 2 * m.over_majority.error
-    prior = m.prior_directional_log_loss
-    if better and prior is not None and m.directional_log_loss < prior:
+    if better and refitted is not None and prior is not None and refitted < prior:
         return None
     return Cause(
         code="no-skill",
@@ -177,7 +182,7 @@ def _no_skill(diagnosis: Diagnosis) -> Cause | None:
             "accuracy": m.accuracy,
             "majority_accuracy": m.majority_accuracy,
             "standard_error": m.over_majority.error,
-            "directional_log_loss": m.directional_log_loss,
+            "refitted_directional_log_loss": float("nan") if refitted is None else refitted,
             "prior_directional_log_loss": float("nan") if prior is None else prior,
         },
     )

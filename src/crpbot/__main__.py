@@ -1,0 +1,5 @@
+"""`python -m crpbot` is `crpbot`."""
+
+from crpbot.cli import main
+
+main()

@@ -1,0 +1,179 @@
+"""The commands as a user types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from models import market, quick
+from strategies import walk
+
+from crpbot.dataset.features.compute import compute_features
+from crpbot.market.files import write_candles
+
+pytestmark = pytest.mark.slow  # each starts an interpreter, and most of them torch
+
+COMMANDS = ["run", "features", "train", "diagnose", "promote", "models", "signal"]
+NOISE = "synthetic:level-noise:6000"
+
+
+def crpbot(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "crpbot", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a quick recipe, some candles, and a run of two symbols."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "quick.toml").write_text(quick(epochs=2).to_toml())
+    write_candles(market(rows=6_000), folder / "BTC-USD.parquet")
+    done = crpbot("run", "--recipe", "quick.toml", "--candles", NOISE, "--symbols", "BTC-USD,ETH-USD", "--out", "R", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "run.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = crpbot(command, "--help")
+    assert done.returncode == 0
+    assert f"Example: crpbot {command}" in done.stdout
+
+
+def test_a_run_makes_the_deliverables_and_says_what_it_found(place: Path) -> None:
+    names = {file.name for file in (place / "R" / "BTC-USD").iterdir()}
+    assert names == {
+        "lstm_BTC-USD_v7_enhanced.pt", "scaler_BTC-USD.pkl", "recipe.toml", "diagnosis.json", "report.html", "training.jsonl"
+    }  # fmt: skip
+    assert (place / "R" / "report.html").read_text().startswith("<!doctype html>")
+    text = (place / "run.txt").read_text()
+    for word in ("BTC-USD v7", "ETH-USD v7", "founding target", "68–72 %", "failed gates", "REFUSED", "To see one pass"):
+        assert word in text
+    rows = [json.loads(line) for line in (place / "R" / "BTC-USD" / "training.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    ledger = [json.loads(line) for line in (place / "R" / "registry" / "ledger.jsonl").read_text().splitlines()]
+    assert [line["symbol"] for line in ledger] == ["BTC-USD", "ETH-USD"]
+
+
+def test_train_makes_the_same_bytes_as_run(place: Path) -> None:
+    done = crpbot(
+        "train", "--recipe", "quick.toml", "--candles", NOISE, "--symbol", "BTC-USD", "--out", "T", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    name = "BTC-USD/lstm_BTC-USD_v7_enhanced.pt"
+    assert (place / "T" / name).read_bytes() == (place / "R" / name).read_bytes()
+
+
+def test_diagnose_writes_what_it_was_asked_for_and_exits_with_the_verdict(place: Path) -> None:
+    model = place / "R" / "BTC-USD"
+    words = ["diagnose", model, "--candles", NOISE, "--json", "d.json", "--html", "d.html", "--predictions", "p.parquet"]
+    done = crpbot(*words, cwd=place)
+    assert done.returncode == 1, done.stderr
+    assert "REFUSED" in done.stdout
+    found = json.loads((place / "d.json").read_text())
+    stored = json.loads((model / "diagnosis.json").read_text())
+    assert found["metrics"] == stored["metrics"]
+    assert pl.read_parquet(place / "p.parquet").height == found["data"]["rows"]
+    both = crpbot("diagnose", model, place / "R" / "ETH-USD", "--candles", NOISE, "--json", "-", cwd=place)
+    assert [one["model"]["symbol"] for one in json.loads(both.stdout)] == ["BTC-USD", "ETH-USD"]
+
+
+def test_rows_that_the_model_has_seen_are_not_judged(place: Path) -> None:
+    (place / "early").mkdir()
+    write_candles(market(rows=6_000)[:4_000], place / "early" / "BTC-USD.parquet")
+    done = crpbot("diagnose", place / "R" / "BTC-USD", "--candles", place / "early")
+    assert done.returncode == 2
+    assert "rows that the model has not seen" in done.stderr
+
+
+def test_features_are_a_table_for_other_tools(place: Path) -> None:
+    done = crpbot("features", "BTC-USD.parquet", "-o", "f.parquet", cwd=place)
+    assert done.returncode == 0, done.stderr
+    frame = pl.read_parquet(place / "f.parquet")
+    wanted = compute_features(market(rows=6_000))
+    assert frame.columns == ["time", *wanted.names]
+    assert frame.schema["time"] == pl.Datetime("ms", "UTC")
+    np.testing.assert_array_equal(frame.drop("time").to_numpy(), wanted.values)
+    assert frame["time"][0] == datetime.fromtimestamp(market(rows=6_000).time[199] / 1000, UTC)
+
+
+def test_a_made_up_market_never_goes_live(place: Path) -> None:
+    done = crpbot("promote", place / "R" / "BTC-USD", "--candles", NOISE, "--home", place / "home")
+    assert done.returncode == 1
+    assert "refused" in done.stdout
+    assert crpbot("signal", "--home", place / "home").returncode == 1
+    listed = crpbot("models", "--home", place / "home", "--json")
+    assert json.loads(listed.stdout) == []
+
+
+def test_strict_makes_a_refusal_an_exit_code(place: Path) -> None:
+    words = ["run", "--recipe", "quick.toml", "--candles", "synthetic:random-walk:6000", "--symbols", "BTC-USD", "--out", "S"]
+    done = crpbot(*words, "--strict", "--json", cwd=place)
+    assert done.returncode == 1
+    plain = json.loads(done.stdout)
+    assert plain[0]["passed"] is False
+    assert plain[0]["signal"] is None
+    assert plain[0]["reason"].startswith("refused by")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["train", "--recipe", "v9", "--symbol", "BTC-USD", "--out", "x"], "a recipe must be one of"),
+        (["train", "--symbol", "DOGE-USD", "--out", "x"], "must have candles of DOGE-USD"),
+        (["train", "--symbol", "BTC-USD", "--candles", "none", "--out", "x"], "found nothing at none"),
+        (["run", "--candles", "synthetic:moon"], "random-walk, level-noise"),
+        (["run", "--candles", "synthetic:level-noise:100", "--symbols", "BTC-USD", "--out", "x"], "at least 100 rows"),
+        (["diagnose", "none.pt"], "found nothing at none.pt"),
+        (["diagnose", "BTC-USD.parquet"], "must be a checkpoint"),
+        (["features", "bad.csv", "-o", "x.parquet"], "row 1: high must not be below"),
+        (["run", "--gates", "easy"], "must be one of market, seed"),
+        (["train"], "Missing option"),
+    ],
+)
+def test_wrong_calls_get_one_clear_line_and_exit_2(place: Path, words: list[str], error: str) -> None:
+    (place / "bad.csv").write_text("time,open,high,low,close,volume\n0,1,2,1,1,1\n60000,1,1,1,5,1\n")
+    done = crpbot(*words, cwd=place)
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (place / "x").exists()
+
+
+def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "crpbot", "train", "--symbol", "BTC-USD", "--candles", "synthetic:level-noise:40000", "--out", "O"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "epoch 1/30" in process.stderr.readline()
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode in {1, 130}
+    assert "Traceback" not in rest
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_bug_keeps_its_traceback_and_exits_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from crpbot import cli
+
+    monkeypatch.setattr(cli, "app", lambda: 1 / 0)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 3
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_walks_of_a_user_are_refused_like_ours(tmp_path: Path) -> None:
+    write_candles(walk(8_000, seed=5), tmp_path / "BTC-USD.parquet")
+    (tmp_path / "quick.toml").write_text(quick(epochs=2).to_toml())
+    done = crpbot("run", "--recipe", "quick.toml", "--candles", "BTC-USD.parquet", "--out", "O", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "REFUSED" in done.stdout

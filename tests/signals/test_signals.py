@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from models import market, model
+from strategies import walk
+
+from crpbot.errors import DatasetError
+from crpbot.market.candles import MINUTE
+from crpbot.model.checkpoint import Checkpoint, Prediction
+from crpbot.signals.plan import make_plan
+from crpbot.signals.signal import newest_signal
+
+prices = st.floats(1e-4, 1e6)
+
+
+@given(st.sampled_from(["LONG", "SHORT"]), prices, st.floats(1e-4, 0.1), st.floats(0.5, 1.5))
+def test_a_plan_is_consistent_wherever_the_price_stands(side: str, center: float, atr: float, move: float) -> None:
+    atr *= center
+    price = center * move
+    plan = make_plan(side, center=center, atr=atr, price=price)
+    sign = 1 if side == "LONG" else -1
+    assert sign * plan.stop_loss < sign * plan.entry < sign * plan.take_profit
+    assert plan.zone_low <= plan.entry <= plan.zone_high
+    assert plan.size * abs(plan.entry - plan.stop_loss) == pytest.approx(plan.risk_money, rel=1e-6)
+    reward = abs(plan.take_profit - plan.entry) / abs(plan.entry - plan.stop_loss)
+    assert reward == pytest.approx(plan.risk_reward, rel=1e-6)
+    below, above = price < plan.zone_low, price > plan.zone_high
+    wanted = {
+        "LONG": ("BUY STOP", plan.zone_low) if below else ("LIMIT BUY", plan.zone_high if above else price),
+        "SHORT": ("SELL STOP", plan.zone_high) if above else ("LIMIT SELL", plan.zone_low if below else price),
+    }[side]
+    assert (plan.order_type, plan.entry) == wanted
+
+
+def saying(monkeypatch: pytest.MonkeyPatch, *probabilities: float) -> None:
+    p = np.array([probabilities])
+    monkeypatch.setattr(Checkpoint, "predict", lambda _self, x: Prediction(np.log(np.tile(p, (len(x), 1)) + 1e-9), np.tile(p, (len(x), 1))))
+
+
+CLOSED = int(market().time[-1]) + MINUTE
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "side", "status"),
+    [
+        ((0.1, 0.2, 0.7), "LONG", "signal"),
+        ((0.7, 0.2, 0.1), "SHORT", "signal"),
+        ((0.3, 0.15, 0.55), "LONG", "no signal"),
+        ((0.0, 0.4, 0.6), "LONG", "signal"),
+        ((0.05, 0.9, 0.05), "SHORT", "no signal"),
+    ],
+)
+def test_the_side_is_the_more_probable_one_with_its_own_probability(
+    monkeypatch: pytest.MonkeyPatch, probabilities: tuple[float, ...], side: str, status: str
+) -> None:
+    """The founding code took 1 − P(UP) for a short: with three classes that makes a confident short of a NEUTRAL."""
+    saying(monkeypatch, *probabilities)
+    signal = newest_signal(model(), market(), stage="live", now=CLOSED)
+    assert (signal.side, signal.status) == (side, status)
+    assert signal.confidence == max(probabilities[0], probabilities[2])
+    assert (signal.plan is None) == (status == "no signal")
+    assert bool(signal.reason) == (status == "no signal")
+    assert json.loads(json.dumps(signal.to_dict()))["probabilities"]["UP"] == probabilities[2]
+
+
+def test_an_old_signal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    last = newest_signal(model(), market(), stage="live", now=CLOSED + 30 * MINUTE - 1)
+    late = newest_signal(model(), market(), stage="live", now=CLOSED + 30 * MINUTE)
+    assert (last.status, late.status) == ("signal", "expired")
+    assert "EXPIRED" in str(late)
+    assert late.candle in str(late)
+
+
+def test_a_rehearsal_cannot_be_taken_for_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    assert str(newest_signal(model(), market(), stage="shadow", now=CLOSED)).startswith("REHEARSAL, not for trading")
+
+
+def test_a_signal_is_of_the_newest_candle_and_knows_its_history() -> None:
+    signal = newest_signal(model(), market(), stage="live", now=CLOSED)
+    row = model().predict
+    from crpbot.dataset.features.compute import compute_features
+
+    whole = compute_features(market()).values[-1:]
+    assert signal.probabilities == tuple(row(whole).probabilities[0].tolist())
+
+
+def test_too_short_a_segment_cannot_be_judged() -> None:
+    with pytest.raises(DatasetError, match="199 candles before it"):
+        newest_signal(model(), walk(150), stage="live", now=0)
+
+
+def test_torch_threads_are_left_as_they_were() -> None:
+    before = torch.get_num_threads()
+    newest_signal(model(), market(), stage="live", now=CLOSED)
+    assert torch.get_num_threads() == before
