@@ -13,7 +13,7 @@ import crpbot
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "crpbot"
 MODULES = sorted(SOURCE.rglob("*.py"))
-RUNGS = ["errors", "disk", "market", "dataset", "model", "quality", "registry", "signals", "factory", "cli"]
+RUNGS = ["errors", "disk", "market", "dataset", "model", "quality", "registry", "signals", "factory", "cli", "__main__"]
 
 
 def wing(path: Path) -> str:

@@ -22,9 +22,7 @@ SKILL = {"beats-majority", "foretells-direction"}
 def test_a_random_walk_is_refused_for_want_of_skill(seed: int) -> None:
     candles = make_market("random-walk", "BTC-USD", rows=40_000, seed=seed)
     checkpoint = make_model("BTC-USD", candles, quick(), source="synthetic", seed=seed)[0]
-    diagnosis = diagnose_checkpoint(
-        checkpoint, candles, path="m", sha256="0", source="synthetic", label_recipe=load_recipe("v7")
-    )
+    diagnosis = diagnose_checkpoint(checkpoint, candles, path="m", sha256="0", source="synthetic", label_recipe=load_recipe("v7"))
     assert {gate.name for gate in judge(diagnosis.metrics, "market").failed} & SKILL
     assert "no-skill" in [cause.code for cause in weigh(diagnosis, "market").causes]
 
@@ -66,5 +64,12 @@ def test_a_sound_model_of_real_candles_has_no_critical_fault_of_form(real_candle
     checkpoint = make_model("SOL-USD", candles, quick(), source="file", seed=0)[0]
     diagnosis = diagnose_checkpoint(checkpoint, candles, path="m", sha256="0", source="file", label_recipe=load_recipe("v7"))
     failed = {gate.name for gate in judge(diagnosis.metrics, "market").failed}
-    assert not failed & {"finite-weights", "normalizer-present", "normalizer-fits", "logit-range", "overconfidence", "calibration"}
+    assert not failed & {
+        "finite-weights",
+        "normalizer-present",
+        "normalizer-fits",
+        "logit-range",
+        "overconfidence",
+        "calibration",
+    }
     assert "lost-normalizer" not in [cause.code for cause in weigh(diagnosis, "market").causes]

@@ -196,7 +196,7 @@ def diagnose(
         gates: table of gates.
         label_recipe: whose label a foreign checkpoint is judged by; v7 by default.
         called: what the report calls the file; its path by default.
-        history: of the training, for the report; read from the file beside the checkpoint by default.
+        history: of the training, for the report.
 
     """
     file = find_checkpoint(model)

@@ -64,9 +64,7 @@ def test_a_run_makes_the_deliverables_and_says_what_it_found(place: Path) -> Non
 
 
 def test_train_makes_the_same_bytes_as_run(place: Path) -> None:
-    done = crpbot(
-        "train", "--recipe", "quick.toml", "--candles", NOISE, "--symbol", "BTC-USD", "--out", "T", cwd=place
-    )
+    done = crpbot("train", "--recipe", "quick.toml", "--candles", NOISE, "--symbol", "BTC-USD", "--out", "T", cwd=place)
     assert done.returncode == 0, done.stderr
     name = "BTC-USD/lstm_BTC-USD_v7_enhanced.pt"
     assert (place / "T" / name).read_bytes() == (place / "R" / name).read_bytes()
@@ -149,7 +147,18 @@ def test_wrong_calls_get_one_clear_line_and_exit_2(place: Path, words: list[str]
 
 
 def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "crpbot", "train", "--symbol", "BTC-USD", "--candles", "synthetic:level-noise:40000", "--out", "O"]
+    command = [
+        sys.executable,
+        "-m",
+        "crpbot",
+        "train",
+        "--symbol",
+        "BTC-USD",
+        "--candles",
+        "synthetic:level-noise:40000",
+        "--out",
+        "O",
+    ]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "epoch 1/30" in process.stderr.readline()

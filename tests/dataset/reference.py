@@ -8,7 +8,7 @@ import numpy as np
 from crpbot.market.candles import Candles
 
 
-def reference(candles: Candles) -> dict[str, np.ndarray]:
+def reference(candles: Candles) -> dict[str, np.ndarray]:  # noqa: C901  one formula after the other
     """Return every feature of one segment; rows before 199 are not to be compared."""
     o, h, l, c, v = candles.open, candles.high, candles.low, candles.close, candles.volume  # noqa: E741
     n = len(c)

@@ -24,9 +24,7 @@ def assert_equal(found: np.ndarray, wanted: np.ndarray, spread: float, name: str
 
 
 def scaled(market: Candles, *, price: float = 1.0, volume: float = 1.0) -> Candles:
-    return Candles(
-        market.time, *(getattr(market, f) * price for f in ("open", "high", "low", "close")), market.volume * volume
-    )
+    return Candles(market.time, *(getattr(market, f) * price for f in ("open", "high", "low", "close")), market.volume * volume)
 
 
 def test_the_72_names_are_the_founding_ones_in_order() -> None:
@@ -50,7 +48,7 @@ def test_real_candles_give_the_numbers_of_the_two_pass_reference(symbol: str, re
 
 @given(candles(min_rows=230, max_rows=300))
 def test_any_valid_market_gives_the_numbers_of_the_reference(market: Candles) -> None:
-    """Flat stretches, empty minutes and gaps included. The spread of a short wild market stands in for the feature's deviation."""
+    """Flat stretches, empty minutes and gaps included."""
     found = compute_features(market)
     assert np.isfinite(found.values).all()
     for piece in market.segments():

@@ -49,7 +49,7 @@ def test_no_label_of_a_block_is_known_after_the_next_begins(rows: int, horizon: 
 
 def test_too_few_rows_are_refused() -> None:
     time = MINUTE * np.arange(500, dtype=np.int64)
-    with pytest.raises(DatasetError, match="at least 100 rows, found .* in the calibration block"):
+    with pytest.raises(DatasetError, match=r"at least 100 rows, found .* in the calibration block"):
         split_by_rows(time, time + MINUTE, train=0.7, calibration=0.15, embargo=20)
 
 

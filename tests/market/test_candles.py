@@ -1,4 +1,5 @@
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_segments_cover_every_row_once_and_no_gap_is_inside_one(market: Candles)
     assert np.concatenate([np.arange(len(market))[piece] for piece in pieces]).tolist() == list(range(len(market)))
     for piece in pieces:
         assert (np.diff(market.time[piece]) == MINUTE).all()
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in pairwise(pieces):
         assert market.time[after.start] - market.time[before.stop - 1] > MINUTE
 
 
@@ -67,7 +68,10 @@ def test_a_file_gives_back_the_same_bits(tmp_path: Path, suffix: str) -> None:
     assert read_candles(path).sha256 == market.sha256
 
 
-@pytest.mark.parametrize("form", ["2023-11-14 22:14:00", "2023-11-14T22:14:00Z", "2023-11-14T22:14:00+00:00", "2023-11-14T23:14:00+01:00", "1700000040000"])
+@pytest.mark.parametrize(
+    "form",
+    ["2023-11-14 22:14:00", "2023-11-14T22:14:00Z", "2023-11-14T22:14:00+00:00", "2023-11-14T23:14:00+01:00", "1700000040000"],
+)
 def test_every_usual_notation_of_time_is_read(tmp_path: Path, form: str) -> None:
     path = tmp_path / "BTC-USD.csv"
     path.write_text(f"time,open,high,low,close,volume\n{form},1,2,0.5,1.5,3\n")

@@ -76,9 +76,7 @@ def load_bytes(content: bytes) -> Checkpoint:
     return read_ours(open_payload(content, where="it"), where="it")
 
 
-@pytest.mark.parametrize(
-    "fault", ["none", "unfitted", "nan", "zero"]
-)
+@pytest.mark.parametrize("fault", ["none", "unfitted", "nan", "zero"])
 def test_a_recipe_that_normalizes_cannot_save_without_its_normalizer(tmp_path: Path, fault: str) -> None:
     checkpoint = without_normalizer()
     if fault != "none":
@@ -155,7 +153,7 @@ def test_founding_files_are_read_in_their_forms(tmp_path: Path, form: str) -> No
         payload |= {"scaler_mean": mean, "scaler_scale": scale.float()}
         payload["model_state_dict"] = state | {"temperature": state["temperature"].reshape(1)}
     elif form == "reordered":
-        order = order[::-1]
+        order.reverse()
         payload["feature_columns"] = [ours.features[i] for i in order]
         payload["model_state_dict"] = state | {"fc1.weight": state["fc1.weight"][:, order]}
         payload |= {"scaler_mean": mean[order], "scaler_scale": scale[order]}
@@ -202,14 +200,25 @@ def test_a_lost_scaler_is_not_in_the_checkpoint() -> None:
     assert dataclasses.replace(load_bytes(to_bytes(lost)).origin) == lost.origin
 
 
-def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
+def test_a_folder_gets_its_files_at_the_end(tmp_path: Path) -> None:
     folder = tmp_path / "BTC-USD"
     with model_folder(folder) as partial:
         (partial / "a").write_text("1")
         assert partial.name == PARTIAL
     assert [file.name for file in folder.iterdir()] == ["a"]
-    with pytest.raises(KeyboardInterrupt), model_folder(folder) as partial:
-        (partial / "a").write_text("2")
-        raise KeyboardInterrupt
+
+
+def test_an_interrupted_folder_is_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "BTC-USD"
+    with model_folder(folder) as partial:
+        (partial / "a").write_text("1")
+
+    def interrupted() -> None:
+        with model_folder(folder) as partial:
+            (partial / "a").write_text("2")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (folder / "a").read_text() == "1"
     assert not (folder / PARTIAL).exists()

@@ -29,9 +29,16 @@ def test_the_founding_class_takes_rows_and_windows() -> None:
     torch.testing.assert_close(network(x), network(x[:, -1, :]))
     keys = {name for name in network.state_dict() if not name.startswith("normalizer.")}
     layers = {f"fc{i}.{part}" for i in range(1, 5) for part in ("weight", "bias")}
-    norms = {f"bn{i}.{part}" for i in range(1, 4) for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
+    norms = {
+        f"bn{i}.{part}" for i in range(1, 4) for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
     assert keys == layers | norms | {"temperature"}
-    assert [tuple(network.get_submodule(f"fc{i}").weight.shape) for i in range(1, 5)] == [(256, 72), (128, 256), (64, 128), (3, 64)]
+    assert [tuple(network.get_submodule(f"fc{i}").weight.shape) for i in range(1, 5)] == [
+        (256, 72),
+        (128, 256),
+        (64, 128),
+        (3, 64),
+    ]
     assert network.temperature.item() == 2.5
 
 
@@ -89,7 +96,9 @@ def test_training_learns_keeps_its_best_epoch_and_stops_early() -> None:
 
 def test_the_learning_rate_falls_by_a_cosine() -> None:
     history = train(quick(epochs=4, learning_rate=0.001), rows(), rows(500, 1), names=NAMES, seed=0).history
-    assert [epoch.learning_rate for epoch in history] == pytest.approx([0.001 * (1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)])
+    assert [epoch.learning_rate for epoch in history] == pytest.approx(
+        [0.001 * (1 + np.cos(np.pi * i / 4)) / 2 for i in range(4)]
+    )
 
 
 def test_a_last_batch_of_one_row_does_no_harm() -> None:

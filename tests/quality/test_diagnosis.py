@@ -105,7 +105,8 @@ def test_the_diagnosis_has_the_contract_s_fields() -> None:
     assert set(plain["data"]) == {"source", "rows", "from", "to", "sha256", "out_of_sample"}
     wanted = {
         "logit_min", "logit_max", "logit_abs_max", "logit_mean", "confidence_over_99", "confidence_50_90", "predicted_share",
-        "actual_share", "ece", "ece_ci", "log_loss", "directional_log_loss", "brier", "accuracy", "accuracy_ci", "majority_accuracy",
+        "actual_share", "ece", "ece_ci", "log_loss", "directional_log_loss", "brier", "accuracy", "accuracy_ci",
+        "majority_accuracy",
     }  # fmt: skip
     assert wanted <= set(plain["metrics"])
     assert set(plain["metrics"]["predicted_share"]) == {"DOWN", "NEUTRAL", "UP"}

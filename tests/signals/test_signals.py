@@ -38,7 +38,9 @@ def test_a_plan_is_consistent_wherever_the_price_stands(side: str, center: float
 
 def saying(monkeypatch: pytest.MonkeyPatch, *probabilities: float) -> None:
     p = np.array([probabilities])
-    monkeypatch.setattr(Checkpoint, "predict", lambda _self, x: Prediction(np.log(np.tile(p, (len(x), 1)) + 1e-9), np.tile(p, (len(x), 1))))
+    monkeypatch.setattr(
+        Checkpoint, "predict", lambda _self, x: Prediction(np.log(np.tile(p, (len(x), 1)) + 1e-9), np.tile(p, (len(x), 1)))
+    )
 
 
 CLOSED = int(market().time[-1]) + MINUTE

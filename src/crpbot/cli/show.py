@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Se
     table = Table(show_header=True, header_style="bold", pad_edge=False)
     table.add_column("")
     for judgement in judgements:
-        table.add_column(judgement.name, overflow="fold")
+        table.add_column(Text(judgement.name), overflow="fold")
     table.add_column("founding target", style="dim")
     for row in table_rows(judgements):
         table.add_row(row.name, *row.cells, row.target)
@@ -70,23 +71,26 @@ def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Se
 
 
 def print_reasons(judgement: "Judgement") -> None:
-    """Print the verdict, every failed gate and every cause in words."""
-    from crpbot.quality.report.text import headline
+    """Print the verdict, what it means, every failed gate and every cause, in words."""
+    from crpbot.quality.report.text import plain_words
 
-    out = console()
     verdict = judgement.verdict
+    n_gates = len(verdict.results)
     if verdict.passed:
-        out.print(f"[green]PASSED[/green] {headline(judgement)}", soft_wrap=True)
+        _say(("PASSED ", "bold green"), f"{judgement.name}: all {n_gates} {verdict.table} gates. {plain_words(judgement)}")
     else:
-        out.print(
-            f"[red]REFUSED[/red] {judgement.name}: {len(verdict.failed)} of {len(verdict.results)} {verdict.table} gates failed"
-        )
+        _say(("REFUSED ", "bold red"), f"{judgement.name}: {len(verdict.failed)} of {n_gates} {verdict.table} gates failed")
     for result in verdict.failed:
-        out.print(f"  [red]{result.name}[/red] {result.words} (must be {result.limit})", soft_wrap=True)
+        _say("  ", (result.name, "red"), f": {result.words} (must be {result.limit})")
     for cause in judgement.causes:
-        out.print(f"  [bold]cause {cause.code}[/bold] ({cause.severity}): {cause.message}", soft_wrap=True)
+        _say("  cause ", (cause.code, "bold"), f" ({cause.severity}): {cause.message}")
         if cause.what_if is not None:
-            out.print(f"    {cause.what_if}", markup=False, soft_wrap=True)
+            _say(f"    {cause.what_if}")
+
+
+def _say(*parts: str | tuple[str, str]) -> None:
+    """Print text, some of it with a style; nothing in it is taken for markup."""
+    console().print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _words(epoch: "Epoch") -> str:

@@ -46,7 +46,7 @@ def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
 
 
 def refit_temperature(network: DirectionNetwork, x: NDArray[np.float64], y: NDArray[np.int64]) -> None:
-    """Set the temperature of `network` to the most likely one on raw features `x` with labels `y`, in place of the one it learned."""
+    """Set the temperature of `network` to the most likely one on raw features `x` with labels `y`."""
     assert network.temperature is not None
     logits = predict_logits(network, x) * network.temperature.item()
     network.temperature.data.fill_(fit_temperature(logits, y))

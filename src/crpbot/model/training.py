@@ -188,8 +188,8 @@ def evaluate(network: DirectionNetwork, z: Tensor) -> Tensor:
 def _served_log_loss(logits: Tensor, y: Tensor, *, refitted: bool) -> float:
     """Return the log loss after the temperature that a refit would find.
 
-    The temperature is refitted after training anyway, so two epochs are compared as they would be served; the loss of a recipe may
-    reward something else (focal loss with smoothing is not a proper score).
+    The temperature is refitted after training anyway, so two epochs are compared as they would be served; the loss of a recipe
+    may reward something else (focal loss with smoothing is not a proper score).
     """
     served = logits.double().cpu().numpy()
     truth = y.cpu().numpy()

@@ -61,7 +61,7 @@ class Metrics:
         normalizer_ratio: the largest ratio, over scale-free features, between the rows' deviation and the normalizer's scale,
             either way up; 1 fits, `None` without a normalizer.
         logit_min, logit_max, logit_abs_max, logit_mean: after the temperature, as served; the mean by class.
-        confidence_over_99: share of rows with a probability above 0.99.
+        confidence_over_99, confidence_over_60: share of rows with a probability above 0.99, and of at least 0.60.
         confidence_50_90: share of rows whose highest probability is within 0.50 to 0.90.
         predicted_share, actual_share: of each class: the most probable one, and the true one.
         mean_probability: of each class.
@@ -86,6 +86,7 @@ class Metrics:
     logit_abs_max: float | None = None
     logit_mean: tuple[float, ...] | None = None
     confidence_over_99: float | None = None
+    confidence_over_60: float | None = None
     confidence_50_90: float | None = None
     predicted_share: tuple[float, ...] | None = None
     actual_share: tuple[float, ...]
@@ -265,6 +266,7 @@ def _measure(
             logit_abs_max=float(np.abs(logits).max()),
             logit_mean=tuple(logits.mean(axis=0).tolist()),
             confidence_over_99=float((confidence > 0.99).mean()),
+            confidence_over_60=float((confidence >= 0.6).mean()),
             confidence_50_90=float(((confidence >= 0.5) & (confidence <= 0.9)).mean()),
             predicted_share=tuple(metrics.shares(predicted).tolist()),
             mean_probability=tuple(mean_probability.tolist()),

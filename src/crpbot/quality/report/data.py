@@ -57,6 +57,7 @@ class Judgement:
             "logit_mean": _by_class(m.logit_mean),
             "confidence_over_99": m.confidence_over_99,
             "confidence_50_90": m.confidence_50_90,
+            "confidence_over_60": m.confidence_over_60,
             "predicted_share": _by_class(m.predicted_share),
             "actual_share": _by_class(m.actual_share),
             "mean_probability": _by_class(m.mean_probability),

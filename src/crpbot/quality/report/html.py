@@ -12,7 +12,7 @@ from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateResult
 from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.svg import Chart
-from crpbot.quality.report.text import headline, percent, table_rows
+from crpbot.quality.report.text import headline, percent, plain_words, table_rows
 
 _STYLE = """
 :root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;
@@ -73,6 +73,7 @@ def _section(judgement: Judgement) -> str:
         [
             f"<h2>{escape(judgement.name)}</h2>",
             _facts(d),
+            f"<p>{escape(plain_words(judgement))}</p>",
             _causes(judgement),
             f'<div class="pictures">{"".join(_pictures(judgement))}</div>',
             _gates(f"Gates: {judgement.verdict.table}", judgement.verdict.results),
@@ -154,8 +155,9 @@ def _confidence(d: Diagnosis) -> str:
         "Confidence", "probability of the predicted class", "% of the rows", (edges[0], 1.0), (0.0, float(heights.max()))
     )
     chart.steps(edges.tolist(), heights.tolist(), "up")
-    sure = float((confidence > 0.6).mean())
-    return _figure(chart, f"{percent(sure)} of the rows pass 60 %, {percent(d.metrics.confidence_over_99 or 0)} pass 99 %.")
+    m = d.metrics
+    passing = f"{percent(m.confidence_over_60)} of the rows reach 60 %, {percent(m.confidence_over_99)} pass 99 %."
+    return _figure(chart, passing)
 
 
 def _logits(d: Diagnosis) -> str:
@@ -165,7 +167,7 @@ def _logits(d: Diagnosis) -> str:
         low, high = low - 1, high + 1
     edges = np.linspace(low, high, _N_BINS + 1)
     heights = [100 * np.histogram(logits[:, i], edges)[0] / len(logits) for i in range(len(CLASSES))]
-    chart = Chart("Logits", "logit, as served", "% of the rows", (low, high), (0.0, float(np.max(heights))))
+    chart = Chart("Logits", "logit, as served", "% of the rows", (low, high), (0.0, 1.35 * float(np.max(heights))))
     for name, height in zip(CLASSES, heights, strict=True):
         chart.steps(edges.tolist(), height.tolist(), name.lower(), name=name)
     return _figure(chart, f"From {low:,.1f} to {high:,.1f}; a sound model stays within ±10.")

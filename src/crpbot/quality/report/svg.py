@@ -56,11 +56,8 @@ class Chart:
         self._name(name, style)
 
     def __str__(self) -> str:
-        parts = [
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}" '
-            'xmlns="http://www.w3.org/2000/svg">',
-            f"<title>{escape(self.title)}</title>",
-        ]
+        title = escape(self.title)
+        parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">', f"<title>{title}</title>"]
         for tick in ticks(*self.y_range):
             y = self._y(tick)
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')

@@ -36,6 +36,25 @@ def headline(judgement: Judgement) -> str:
     return f"{judgement.name} is refused: {reasons}."
 
 
+def plain_words(judgement: Judgement) -> str:
+    """Return what the numbers mean for somebody who would trade by them."""
+    d, m = judgement.diagnosis, judgement.diagnosis.metrics
+    if m.accuracy is None or m.over_majority is None:
+        return "Its predictions are not finite numbers: nothing can be said of them."
+    commonest = CLASSES[m.actual_share.index(max(m.actual_share))]
+    points = 100 * m.over_majority.value
+    words = (
+        f"It is right {percent(m.accuracy)} of the time, {abs(points):.1f} points {'more' if points >= 0 else 'less'} "
+        f"than always saying {commonest} ({percent(m.majority_accuracy)}; standard error {100 * m.over_majority.error:.1f})."
+    )
+    if d.rule is not None:
+        words += f" One feature alone ({d.rule}) is right {percent(m.rule_accuracy)}."
+    words += f" {percent(m.confidence_over_60)} of its predictions reach the 60 % that a signal needs."
+    if d.data.source == "synthetic":
+        return words + " The market is made up: no real one behaves like it."
+    return words + " No fee and no slippage is counted here: passing the gates means sound, not profitable."
+
+
 def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
     """Return what was measured, one row a measure, one cell a model."""
 
@@ -54,6 +73,7 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
         row("calibration error", lambda m: percent(m.ece), "< 5 %"),
         row("logits", _logits, "−10 to 10"),
         row("confidence over 99 %", lambda m: percent(m.confidence_over_99), "< 10 %"),
+        row("confidence from 60 %", lambda m: percent(m.confidence_over_60)),
         row("confidence 50–90 %", lambda m: percent(m.confidence_50_90), "70–80 %"),
         *(
             row(f"says {name} (was {name})", lambda m, i=i: _share(m, i), "40–60 %" if name != "NEUTRAL" else "")  # type: ignore[misc]
