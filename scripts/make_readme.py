@@ -1,0 +1,73 @@
+"""Run what the README shows and write the real output into it: `python scripts/make_readme.py`, about 12 minutes on two cores."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+README = Path(__file__).parents[1] / "README.md"
+SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
+
+
+def crpbot(*words: str) -> str:
+    """Return what a command prints."""
+    return subprocess.run([sys.executable, "-m", "crpbot", *words], stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
+
+
+def put(text: str, mark: str, content: str) -> str:
+    """Replace what stands between two marks."""
+    block = f"<!-- {mark} -->\n{content.strip()}\n<!-- /{mark} -->"
+    return re.sub(f"<!-- {mark} -->.*?<!-- /{mark} -->", lambda _: block, text, flags=re.DOTALL)
+
+
+def percent(value: float) -> str:
+    """Write a fraction."""
+    return f"{100 * value:.1f} %"
+
+
+def table(columns: dict[str, dict[str, Any]]) -> str:
+    """Return the honest table in Markdown."""
+    m = {name: diagnosis["metrics"] for name, diagnosis in columns.items()}
+    rows = {
+        "accuracy": lambda x: percent(x["accuracy"]),
+        "standard error of what is above the commonest class": lambda x: f"{100 * x['over_majority']['error']:.1f} points",
+        "always the commonest class": lambda x: percent(x["majority_accuracy"]),
+        "best one-feature rule": lambda x: percent(x["one_feature_accuracy"]),
+        "calibration error": lambda x: percent(x["ece"]),
+        "logits": lambda x: f"{x['logit_min']:,.1f} to {x['logit_max']:,.1f}",
+        "confidence over 99 %": lambda x: percent(x["confidence_over_99"]),
+        "confidence from 60 %": lambda x: percent(x["confidence_over_60"]),
+        "confidence 50–90 %": lambda x: percent(x["confidence_50_90"]),
+        "commonest prediction": lambda x: percent(max(x["predicted_share"].values())),
+    }
+    lines = ["| | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(cell(x) for x in m.values()) + " |" for name, cell in rows.items()]
+    causes = (", ".join(cause["code"] for cause in d["causes"][:1]) or "none" for d in columns.values())
+    lines.append("| first cause | " + " | ".join(causes) + " |")
+    verdicts = (f"{'passes' if d['passed'] else 'refused'} ({d['gate_table']} gates)" for d in columns.values())
+    lines.append("| verdict | " + " | ".join(verdicts) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the three jobs and rewrite the README."""
+    with TemporaryDirectory() as folder:
+        crpbot("run", "--recipe", "v7-lost-scaler", "--symbols", "BTC-USD", "--out", f"{folder}/lost")
+        crpbot("run", "--candles", "synthetic:level-noise", "--gates", "seed", "--symbols", "BTC-USD", "--out", f"{folder}/noise")
+        printed = crpbot("run", "--out", f"{folder}/real").replace(f"{folder}/real", "runs/latest")
+
+        def diagnosis(run: str, symbol: str) -> dict[str, Any]:
+            return json.loads((Path(folder) / run / symbol / "diagnosis.json").read_text())
+
+        columns = {f"{symbol}, v7": diagnosis("real", symbol) for symbol in SYMBOLS}
+        columns["BTC-USD, scaler lost"] = diagnosis("lost", "BTC-USD")
+        columns["level-noise, v7"] = diagnosis("noise", "BTC-USD")
+    text = put(README.read_text(), "run", f"```\n{printed.strip()}\n```")
+    README.write_text(put(text, "table", table(columns)))
+
+
+if __name__ == "__main__":
+    main()
