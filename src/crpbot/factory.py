@@ -5,11 +5,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from crpbot.dataset.assemble import assemble
+import numpy as np
+from numpy.typing import NDArray
+
+from crpbot.dataset.assemble import assemble, labelled_rows
 from crpbot.dataset.baselines import best_one_feature_rule
 from crpbot.dataset.labels import classify, fit_theta
-from crpbot.dataset.splits import split_by_rows
+from crpbot.dataset.splits import Split, split_by_rows
 from crpbot.disk import write_whole
+from crpbot.errors import DatasetError
 from crpbot.market.candles import Candles
 from crpbot.market.source import Source, SourceKind
 from crpbot.model.calibration import refit_temperature
@@ -74,9 +78,11 @@ def run(
 
     """
     registry = Registry(out / "registry")
+    markets = {symbol: source.read(symbol) for symbol in symbols}
+    for symbol, candles in markets.items():
+        check_enough(symbol, candles, recipe)  # before hours are spent on another symbol
     outcomes = []
-    for symbol in symbols:
-        candles = source.read(symbol)
+    for symbol, candles in markets.items():
         folder = out / symbol
 
         def report(epoch: Epoch, symbol: str = symbol) -> None:
@@ -92,6 +98,15 @@ def run(
         outcomes.append(Outcome(symbol, judgement, decision, signal))
     write_whole(out / "report.html", report_page([outcome.judgement for outcome in outcomes]))
     return tuple(outcomes)
+
+
+def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:
+    """Raise `DatasetError` where `candles` are too few for the split of `recipe`."""
+    rows, known = labelled_rows(candles, horizon=recipe.label.horizon, max_gap_minutes=recipe.features.max_gap_minutes)
+    try:
+        split_rows(recipe, candles.time[rows], known)
+    except DatasetError as error:
+        raise DatasetError(f"{symbol}: {error}") from None
 
 
 def train_model(
@@ -112,6 +127,8 @@ def train_model(
         save_checkpoint(checkpoint, partial / name, probe=probe)
         if checkpoint.network.normalizer is not None:
             export_scaler(checkpoint, partial / scaler_name(symbol))
+        else:
+            (folder / scaler_name(symbol)).unlink(missing_ok=True)  # of an earlier model: it must not seem to be of this one
         write_whole(partial / "recipe.toml", recipe.to_toml())
         write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
         judgement = diagnose(partial / name, candles, source=source, gates=gates, called=str(folder / name), history=history)
@@ -135,13 +152,7 @@ def make_model(
         feature_set=recipe.features.set,
         max_gap_minutes=recipe.features.max_gap_minutes,
     )
-    blocks = split_by_rows(
-        data.time,
-        data.known,
-        train=recipe.split.train,
-        calibration=recipe.split.calibration,
-        embargo=recipe.split.embargo,
-    )
+    blocks = split_rows(recipe, data.time, data.known)
     theta = fit_theta(data.moves[blocks.train], neutral_share=recipe.label.neutral_share)
     y = classify(data.moves, theta)
     training = Rows(data.x[blocks.train], y[blocks.train])
@@ -172,9 +183,16 @@ def make_model(
             best_epoch=trained.best_epoch,
             prior=tuple(shares(training.y).tolist()),
             rule=best_one_feature_rule(training.x, training.y, data.names),
+            dropped={**data.dropped, **blocks.dropped},
         ),
     )
     return checkpoint, trained.history, calibration.x[-PROBE_ROWS:]
+
+
+def split_rows(recipe: Recipe, time: NDArray[np.int64], known: NDArray[np.int64]) -> Split:
+    """Cut rows into the blocks of `recipe`."""
+    choice = recipe.split
+    return split_by_rows(time, known, train=choice.train, calibration=choice.calibration, embargo=choice.embargo)
 
 
 def diagnose(

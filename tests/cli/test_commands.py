@@ -142,8 +142,25 @@ def test_wrong_calls_get_one_clear_line_and_exit_2(place: Path, words: list[str]
     done = crpbot(*words, cwd=place)
     assert done.returncode == 2
     assert error in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert not (place / "x").exists()
+
+
+def test_without_torch_a_command_says_what_to_install() -> None:
+    code = "import sys; sys.modules['torch'] = None; from crpbot.cli import main; sys.argv = ['crpbot', 'run']; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "crpbot[train]" in done.stderr
+
+
+def test_one_bad_symbol_is_found_before_another_is_trained(tmp_path: Path) -> None:
+    write_candles(market(), tmp_path / "BTC-USD.parquet")
+    write_candles(walk(500), tmp_path / "SOL-USD.parquet")
+    done = crpbot("run", "--candles", tmp_path, "--out", tmp_path / "O")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: SOL-USD: each block must have at least 100 rows")
+    assert not (tmp_path / "O").exists()
 
 
 def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:

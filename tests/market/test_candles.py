@@ -82,6 +82,8 @@ def test_every_usual_notation_of_time_is_read(tmp_path: Path, form: str) -> None
     ("line", "words"),
     [
         ("1700000040,1,2,0.5,1.5,3", "looks like seconds"),
+        ("1700000040000000,1,2,0.5,1.5,3", "looks like micro- or nanoseconds"),
+        ("99999999999999999999,1,2,0.5,1.5,3", "row 0: time|time must be"),
         ("yesterday,1,2,0.5,1.5,3", "row 0: time must be a UTC timestamp"),
         ("1700000040000,1,2,0.5,,3", "row 0: close must have a value"),
         ("1700000040000,1,2,0.5,abc,3", "row 0: close must be a number, found 'abc'"),
@@ -107,6 +109,20 @@ def test_missing_columns_and_broken_files_are_named(tmp_path: Path) -> None:
         find_candles(tmp_path / "none")
 
 
+def test_an_empty_file_is_no_market(tmp_path: Path) -> None:
+    (tmp_path / "BTC-USD.csv").write_text("time,open,high,low,close,volume\n")
+    with pytest.raises(CandleError, match="at least one row"):
+        read_candles(tmp_path / "BTC-USD.csv")
+
+
+def test_a_file_of_one_symbol_is_never_read_as_another(tmp_path: Path) -> None:
+    write_candles(walk(5), tmp_path / "ETH-USD.parquet")
+    with pytest.raises(CandleError, match="must have candles of BTC-USD; it has ETH-USD"):
+        open_source(str(tmp_path / "ETH-USD.parquet"), symbols=("BTC-USD",)).read("BTC-USD")
+    (tmp_path / "ETH-USD.parquet").rename(tmp_path / "mine.parquet")
+    assert len(open_source(str(tmp_path / "mine.parquet"), symbols=("BTC-USD",)).read("BTC-USD")) == 5
+
+
 def test_other_files_in_a_folder_are_left_alone(tmp_path: Path) -> None:
     write_candles(walk(5), tmp_path / "BTC-USD.parquet")
     (tmp_path / "segments.csv").write_text("a,b\n")
@@ -116,7 +132,7 @@ def test_other_files_in_a_folder_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("symbol", ["../../etc", "btc-usd", "BTC", "BTC-USD/.."])
 def test_a_symbol_cannot_name_another_place(symbol: str) -> None:
     with pytest.raises(CandleError, match="must look like BTC-USD"):
-        open_source("synthetic:random-walk:300", symbol=symbol)
+        open_source("synthetic:random-walk:300", symbols=(symbol,))
 
 
 def test_an_unknown_market_is_an_error_that_lists_the_known_ones() -> None:

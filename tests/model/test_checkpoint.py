@@ -110,6 +110,9 @@ def drop_normalizer(payload: dict) -> None:
         (lambda p: p.update(format="crpbot.checkpoint/9"), "update crpbot"),
         (lambda p: p.update(classes=["UP", "NEUTRAL", "DOWN"]), "must have the classes"),
         (lambda p: p.update(symbol="../../x"), "symbol like BTC-USD"),
+        (lambda p: p["label"].update(theta="x"), "damaged header"),
+        (lambda p: p["origin"].update(unseen_from="x"), "damaged header"),
+        (lambda p: p["feature_columns"].__setitem__(0, "moon"), "features of its set"),
     ],
 )
 def test_an_altered_checkpoint_cannot_be_loaded(tmp_path: Path, change: object, words: str) -> None:
@@ -177,6 +180,7 @@ def test_founding_files_are_read_in_their_forms(tmp_path: Path, form: str) -> No
         ({"fc1.weight": torch.zeros(3, 31), "fc1.bias": torch.zeros(3)}, "72 names for 31 inputs"),
         ({"fc1.weight": torch.zeros(2, 72), "fc1.bias": torch.zeros(2)}, "end in 3 classes"),
         ([1, 2], "must hold a state dict"),
+        ({"fc1.weight": torch.zeros(3)}, "must hold matrices"),
     ],
 )
 def test_other_files_are_refused_with_what_they_hold(tmp_path: Path, payload: object, words: str) -> None:
@@ -198,6 +202,13 @@ def test_a_lost_scaler_is_not_in_the_checkpoint() -> None:
     assert "normalizer.mean" not in lost.network.state_dict()
     torch.testing.assert_close(lost.network.fc1.weight, model().network.fc1.weight)
     assert dataclasses.replace(load_bytes(to_bytes(lost)).origin) == lost.origin
+
+
+def test_an_unfitted_normalizer_is_as_good_as_none(tmp_path: Path) -> None:
+    state = dict(model().network.state_dict())
+    state["normalizer.mean"], state["normalizer.scale"] = torch.zeros(72), torch.ones(72)
+    torch.save(state, tmp_path / "x.pt")
+    assert load_checkpoint(tmp_path / "x.pt").network.normalizer is None
 
 
 def test_a_folder_gets_its_files_at_the_end(tmp_path: Path) -> None:

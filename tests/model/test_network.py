@@ -27,7 +27,7 @@ def test_the_founding_class_takes_rows_and_windows() -> None:
     x = torch.randn(5, 20, 72)
     assert network(x).shape == (5, 3)
     torch.testing.assert_close(network(x), network(x[:, -1, :]))
-    keys = {name for name in network.state_dict() if not name.startswith("normalizer.")}
+    keys = set(network.state_dict())
     layers = {f"fc{i}.{part}" for i in range(1, 5) for part in ("weight", "bias")}
     norms = {
         f"bn{i}.{part}" for i in range(1, 4) for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -40,6 +40,17 @@ def test_the_founding_class_takes_rows_and_windows() -> None:
         (3, 64),
     ]
     assert network.temperature.item() == 2.5
+
+
+def test_the_founding_class_takes_a_normalizer_along() -> None:
+    network = V7EnhancedFNN()
+    network.normalizer = Normalizer.fit(np.random.default_rng(0).normal(80_000, 5, size=(100, 72)))
+    x = torch.full((2, 72), 80_000.0)
+    other = V7EnhancedFNN()
+    other.load_state_dict(network.state_dict())
+    torch.testing.assert_close(other.eval()(x), network.eval()(x))
+    founding = {name: tensor for name, tensor in network.state_dict().items() if "normalizer" not in name}
+    assert V7EnhancedFNN().load_state_dict(founding).missing_keys == []
 
 
 @given(st.floats(1e-3, 1e5), st.floats(-1e5, 1e5), st.integers(0, 2**31))

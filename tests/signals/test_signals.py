@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from models import market, model
 from strategies import walk
 
-from crpbot.errors import DatasetError
 from crpbot.market.candles import MINUTE
 from crpbot.model.checkpoint import Checkpoint, Prediction
 from crpbot.signals.plan import make_plan
@@ -92,9 +91,17 @@ def test_a_signal_is_of_the_newest_candle_and_knows_its_history() -> None:
     assert signal.probabilities == tuple(row(whole).probabilities[0].tolist())
 
 
-def test_too_short_a_segment_cannot_be_judged() -> None:
-    with pytest.raises(DatasetError, match="199 candles before it"):
-        newest_signal(model(), walk(150), stage="live", now=0)
+def test_too_short_a_segment_gives_no_signal_and_says_why() -> None:
+    signal = newest_signal(model(), walk(150), stage="live", now=2**42)
+    assert (signal.status, signal.side, signal.plan) == ("no signal", None, None)
+    assert "has 149" in signal.reason
+    assert "no signal" in str(signal)
+
+
+def test_a_candle_that_has_not_closed_gives_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    signal = newest_signal(model(), market(), stage="live", now=CLOSED - 1)
+    assert (signal.status, signal.reason) == ("no signal", "its candle has not closed yet")
 
 
 def test_torch_threads_are_left_as_they_were() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from typing import Any
 
 import typer
 
@@ -12,19 +13,23 @@ from crpbot.errors import CrpbotError
 app = typer.Typer(
     name="crpbot",
     help="A factory for crypto direction models that refuses to ship a broken one.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer exports the heirs of its usage error, not the error itself
+
 
 @app.callback(invoke_without_command=True)
 def _top(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if version:
         typer.echo(f"crpbot {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 for command in (run, features, train, diagnose, promote, models, signal):
@@ -34,9 +39,18 @@ for command in (run, features, train, diagnose, promote, models, signal):
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the honest answer is no, 2 the input or the call is wrong, 3 a bug."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+        sys.stderr.write(f"error: {' '.join(error.format_message().split()).rstrip('.')}{hint}\n")
+        sys.exit(2)
     except CrpbotError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in {"torch", "sklearn"}:
+            raise
+        sys.stderr.write(f"error: this command needs the extra `train`, found no {error.name}; pip install 'crpbot[train]'\n")
         sys.exit(2)
     except OSError as error:
         sys.stderr.write(f"error: the file system must allow this, found {error}; check path, rights and space\n")
@@ -44,3 +58,4 @@ def main() -> None:
     except Exception:  # noqa: BLE001  whatever is left is a bug, and a bug keeps its traceback
         traceback.print_exc()
         sys.exit(3)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -46,7 +46,7 @@ def command(
     for model in models:
         file = find_checkpoint(model)
         market = symbol or load_checkpoint(file).symbol or symbol_in(file.name)
-        source = open_source(candles, symbol=market, seed=seed)
+        source = open_source(candles, symbols=(market,) if market else (), seed=seed)
         judgements.append(
             factory.diagnose(
                 file,

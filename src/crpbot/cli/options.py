@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crpbot.errors import CrpbotError
+
 if TYPE_CHECKING:
     from crpbot.quality.gates import GateTable
 
@@ -22,7 +24,7 @@ CandlesOption = Annotated[
 RecipeOption = Annotated[
     str, typer.Option("--recipe", metavar="NAME|FILE", help="v6, v6-lost-scaler, v7, v7-lost-scaler, or a TOML file.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the training, and of a known-answer market.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the training, and of a known-answer market.")]
 GatesOption = Annotated[str, typer.Option("--gates", metavar="market|seed", help="Which table of gates decides.")]
 HomeOption = Annotated[
     Path | None,
@@ -37,7 +39,7 @@ def gate_table(name: str) -> "GateTable":
     for table in GATES:
         if name == table:
             return table
-    raise typer.BadParameter(f"must be one of {', '.join(GATES)}, found {name!r}", param_hint="--gates")
+    raise CrpbotError(f"--gates must be one of {', '.join(GATES)}, found {name!r}; choose one")
 
 
 def home_folder(home: Path | None) -> Path:

@@ -28,10 +28,10 @@ def command(
 
     file = find_checkpoint(model)
     symbol = load_checkpoint(file).symbol or symbol_in(file.name)
-    source = open_source(candles, symbol=symbol)
+    source = open_source(candles, symbols=(symbol,) if symbol else ())
     judgement = factory.diagnose(file, source.read(symbol or only_symbol(source)), source=source.kind)
     decision = Registry(home_folder(home) / "registry").record(judgement, file, now=now())
     print_reasons(judgement)
-    console().print(decision.reason, soft_wrap=True)
+    console().print(decision.reason, soft_wrap=True, markup=False)
     if decision.stage != "live":
         raise typer.Exit(1)

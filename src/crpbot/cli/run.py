@@ -35,7 +35,7 @@ def command(
     from crpbot.model.recipe import load_recipe
 
     wanted = names(symbols)
-    source = open_source(candles, symbol=wanted[0] if len(wanted) == 1 else None, seed=seed)
+    source = open_source(candles, symbols=wanted, seed=seed)
     chosen = load_recipe(recipe)
     with training_progress() as watch:
         outcomes = factory.run(source, wanted or source.symbols, chosen, gates=table, seed=seed, out=out, now=now, watch=watch)
@@ -77,7 +77,8 @@ def _print(outcomes: "Sequence[Outcome]", out: Path, kind: str) -> None:
             ("signal", [_signal(outcome) for outcome in outcomes]),
         ],
     )
-    print_to.print(f"report: {out / 'report.html'}   models: {', '.join(str(out / o.symbol) for o in outcomes)}", soft_wrap=True)
+    models = ", ".join(str(out / outcome.symbol) for outcome in outcomes)
+    print_to.print(f"report: {out / 'report.html'}   models: {models}", soft_wrap=True, markup=False)
     if not any(judgement.verdict.passed for judgement in judgements):
         if kind != "synthetic":
             print_to.print("No model was sound enough to speak, and saying so is what crpbot is for.", soft_wrap=True)

@@ -72,7 +72,7 @@ def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Se
 
 def print_reasons(judgement: "Judgement") -> None:
     """Print the verdict, what it means, every failed gate and every cause, in words."""
-    from crpbot.quality.report.text import plain_words
+    from crpbot.quality.report.text import plain_words, row_words
 
     verdict = judgement.verdict
     n_gates = len(verdict.results)
@@ -80,6 +80,8 @@ def print_reasons(judgement: "Judgement") -> None:
         _say(("PASSED ", "bold green"), f"{judgement.name}: all {n_gates} {verdict.table} gates. {plain_words(judgement)}")
     else:
         _say(("REFUSED ", "bold red"), f"{judgement.name}: {len(verdict.failed)} of {n_gates} {verdict.table} gates failed")
+    if words := row_words(judgement.diagnosis):
+        _say(f"  {words}")
     for result in verdict.failed:
         _say("  ", (result.name, "red"), f": {result.words} (must be {result.limit})")
     for cause in judgement.causes:

@@ -31,7 +31,7 @@ def command(
     entries = [entry for entry in registry.entries() if not wanted or entry.symbol in wanted]
     signals = []
     for entry in entries:
-        source = open_source(candles, symbol=entry.symbol, seed=seed)
+        source = open_source(candles, symbols=(entry.symbol,), seed=seed)
         checkpoint = load_checkpoint(registry.checkpoint(entry))
         signals.append(newest_signal(checkpoint, source.read(entry.symbol), stage=entry.stage, now=now()))
     if as_json:

@@ -25,7 +25,7 @@ def command(
     from crpbot.model.recipe import load_recipe
 
     chosen = load_recipe(recipe)
-    source = open_source(candles, symbol=symbol, seed=seed)
+    source = open_source(candles, symbols=(symbol,), seed=seed)
     market = source.read(symbol)
     folder = out / symbol
     with training_progress() as watch:
@@ -40,4 +40,4 @@ def command(
         )
     print_table([judgement])
     print_reasons(judgement)
-    console().print(f"written: {folder}", soft_wrap=True)
+    console().print(f"written: {folder}", soft_wrap=True, markup=False)

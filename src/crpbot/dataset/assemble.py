@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.dataset.features.compute import FEATURE_SETS, compute_features
+from crpbot.dataset.features.compute import FEATURE_SETS, compute_features, rows_with_features
 from crpbot.dataset.labels import horizon_moves
 from crpbot.market.candles import Candles
 
@@ -42,6 +42,14 @@ class Dataset:
 
     def __getitem__(self, rows: slice) -> "Dataset":
         return Dataset(self.names, self.time[rows], self.known[rows], self.x[rows], self.moves[rows], self.dropped)
+
+
+def labelled_rows(candles: Candles, *, horizon: int, max_gap_minutes: int = 0) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return which candles will be rows of `assemble`, and when their labels are known, without computing a feature."""
+    moves, known = horizon_moves(candles, horizon=horizon, max_gap_minutes=max_gap_minutes)
+    rows = rows_with_features(candles, max_gap_minutes=max_gap_minutes)
+    rows = rows[np.isfinite(moves[rows])]
+    return rows, known[rows]
 
 
 def assemble(candles: Candles, *, horizon: int, feature_set: str = "founding-72", max_gap_minutes: int = 0) -> Dataset:

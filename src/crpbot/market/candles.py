@@ -74,7 +74,7 @@ class Candles:
         forbid(self.time % MINUTE != 0, lambda _: "time must be on the whole minute")
         forbid(
             np.diff(self.time, prepend=np.iinfo(np.int64).min // 2) <= 0,
-            lambda row: f"time must increase from row to row, and the row before is {utc(int(self.time[row - 1]))}",
+            lambda row: f"time must increase from row to row, and the row before is {_readable(int(self.time[row - 1]))}",
         )
         forbid(~finite, lambda _: "prices must be finite numbers")
         forbid(~positive, lambda _: "prices must be positive")

@@ -13,6 +13,7 @@ from crpbot.market.candles import Candles
 COLUMNS = ("time", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv")
 SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}")
+_YEAR_1973, _YEAR_2100 = 100_000_000_000, 4_102_444_800_000  # in milliseconds
 _UNITS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 
 
@@ -63,9 +64,12 @@ def read_candles(path: Path) -> Candles:
     try:
         time = _milliseconds(frame["time"])
         numbers = [_numbers(frame[column]) for column in COLUMNS[1:]]
-        return Candles(time, *numbers)
+        candles = Candles(time, *numbers)
     except CandleError as error:
         raise CandleError(f"{path}: {error}") from None
+    if not len(candles):
+        raise CandleError(f"{path}: candles must have at least one row, found none; check the file")
+    return candles
 
 
 def write_candles(candles: Candles, path: Path) -> None:
@@ -111,13 +115,13 @@ def _milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]
         raise CandleError(
             f"time must be a UTC timestamp or a whole number of milliseconds since 1970, found {time.dtype}; convert it"
         )
-    milliseconds = time.cast(pl.Int64).to_numpy()
-    if len(milliseconds) and 0 < milliseconds[0] < 100_000_000_000:  # before March 1973: surely seconds
-        raise CandleError(
-            f"row 0: time must be in milliseconds since 1970, found {milliseconds[0]}, which looks like seconds; "
-            "multiply it by 1000"
-        )
-    return milliseconds
+    for wrong, unit in ((time >= _YEAR_2100, "micro- or nanoseconds"), (time.is_between(1, _YEAR_1973), "seconds")):
+        if wrong.any():
+            row = wrong.arg_max() or 0
+            raise CandleError(
+                f"row {row}: time must be in milliseconds since 1970, found {time[row]}, which looks like {unit}; convert it"
+            )
+    return time.cast(pl.Int64).to_numpy()
 
 
 def _numbers(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -125,8 +129,9 @@ def _numbers(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     try:
         return column.cast(pl.Float64).to_numpy()
     except pl.exceptions.PolarsError:
-        bad = column.cast(pl.String).cast(pl.Float64, strict=False).is_null()
-        row = bad.arg_max() or 0
+        if column.dtype != pl.String:
+            raise CandleError(f"{column.name} must be numbers, found {column.dtype}; convert it") from None
+        row = column.cast(pl.Float64, strict=False).is_null().arg_max() or 0
         raise CandleError(f"row {row}: {column.name} must be a number, found {column[row]!r}; correct the row") from None
 
 

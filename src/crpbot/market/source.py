@@ -1,7 +1,7 @@
 """What a person may mean by "candles": files, the bundled sample, or a known-answer market."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,31 +45,33 @@ class Source:
         return self.readers[symbol]()
 
 
-def open_source(text: str | None, *, symbol: str | None = None, seed: int = 0) -> Source:
+def open_source(text: str | None, *, symbols: Sequence[str] = (), seed: int = 0) -> Source:
     """Find out what `text` means: None is the bundled sample, `synthetic:NAME[:ROWS]` a known-answer market, else a path.
 
     Args:
         text: what a person typed.
-        symbol: whose candles a single file holds, where its name does not say so; a made-up market of any symbol.
+        symbols: that are wanted; a known-answer market makes any, and one alone names a file whose name does not.
         seed: of the known-answer market.
 
     Raises:
         CandleError: there is nothing of that kind.
 
     """
+    for symbol in symbols:
+        check_symbol(symbol)
     if text is None or text == "sample":
         return Source("sample", "the bundled sample", {name: partial(read_sample, name) for name in SAMPLE})
     if text.startswith("synthetic:"):
-        return _synthetic(text, symbol, seed)
-    files = find_candles(Path(text))
-    if symbol is not None and Path(text).is_file():
-        files = {check_symbol(symbol): next(iter(files.values()))}
-    elif "" in files:
-        raise CandleError(f"the candles in {text} must belong to a symbol, found none in its name; say --symbol BTC-USD")
+        return _synthetic(text, symbols or DEFAULT_SYMBOLS, seed)
+    files = dict(find_candles(Path(text)))
+    if "" in files:
+        if len(symbols) != 1:
+            raise CandleError(f"the candles in {text} must belong to a symbol, found none in its name; say which one is meant")
+        files = {symbols[0]: files[""]}
     return Source("file", text, {name: partial(read_candles, file) for name, file in files.items()})
 
 
-def _synthetic(text: str, symbol: str | None, seed: int) -> Source:
+def _synthetic(text: str, symbols: Sequence[str], seed: int) -> Source:
     match = _SYNTHETIC.fullmatch(text)
     if match is None or match[1] not in MARKETS:
         raise CandleError(
@@ -77,5 +79,4 @@ def _synthetic(text: str, symbol: str | None, seed: int) -> Source:
             f"found {text!r}"
         )
     name, rows = match[1], int(match[2] or DEFAULT_ROWS)
-    symbols = [check_symbol(symbol)] if symbol else DEFAULT_SYMBOLS
     return Source("synthetic", text, {one: partial(make_market, name, one, rows=rows, seed=seed) for one in symbols})

@@ -16,6 +16,7 @@ from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles
 
 DEFAULT_ROWS = 200_000
+MOST_ROWS = 20_000_000
 DEFAULT_SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 START = 1_704_067_200_000
 """The open time of the first made-up candle: 2024-01-01T00:00Z."""
@@ -47,8 +48,8 @@ def make_market(name: str, symbol: str, *, rows: int = DEFAULT_ROWS, seed: int =
     """Return `rows` candles of the known-answer market `name`; the same arguments give the same candles."""
     if name not in MARKETS:
         raise CandleError(f"a synthetic market must be one of {', '.join(MARKETS)}; found {name!r}")
-    if rows < 1:
-        raise CandleError(f"a synthetic market must have at least one row, found {rows}")
+    if not 1 <= rows <= MOST_ROWS:
+        raise CandleError(f"a synthetic market must have 1 to {MOST_ROWS:,} rows, found {rows}; choose fewer")
     words = hashlib.sha256(f"{name} {symbol}".encode()).digest()[:8]
     rng = np.random.default_rng([seed, int.from_bytes(words, "little")])
     return MARKETS[name].make(rng, rows, _LEVELS.get(symbol, 100.0))

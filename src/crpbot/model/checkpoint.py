@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crpbot.dataset.baselines import OneFeatureRule
+from crpbot.dataset.features.compute import FEATURE_SETS
 from crpbot.dataset.labels import CLASSES
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, RecipeError
@@ -23,6 +24,7 @@ from crpbot.model.network import DirectionNetwork, predict_logits
 from crpbot.model.recipe import Recipe, recipe_from_dict
 
 FORMAT = "crpbot.checkpoint/1"
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Origin:
         best_epoch: whose weights these are.
         prior: share of DOWN, NEUTRAL and UP in the training rows.
         rule: the best one-feature rule on the training rows.
+        dropped: how many candles and rows were used for nothing, by reason.
 
     """
 
@@ -84,6 +87,7 @@ class Origin:
     best_epoch: int
     prior: tuple[float, ...]
     rule: OneFeatureRule
+    dropped: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -210,12 +214,16 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
             recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
         )
         origin = dict(payload["origin"])
-        origin["rule"] = OneFeatureRule(**origin["rule"])
+        origin["rule"] = _record(OneFeatureRule, origin["rule"])
         origin["prior"] = tuple(origin["prior"])
-        if payload["classes"] != list(CLASSES) or not SYMBOL.fullmatch(payload["symbol"]):
-            raise CheckpointError(f"{where} must have the classes {', '.join(CLASSES)} and a symbol like BTC-USD; it was altered")
-        label, source = Label(**payload["label"]), Origin(**origin)
-    except (KeyError, TypeError, AttributeError, RecipeError) as error:
+        named = features == tuple(FEATURE_SETS[recipe.features.set]) and SYMBOL.fullmatch(payload["symbol"])
+        if payload["classes"] != list(CLASSES) or not named:
+            raise CheckpointError(
+                f"{where} must have the classes {', '.join(CLASSES)}, the features of its set in order, and a symbol "
+                "like BTC-USD; it was altered: train it again"
+            )
+        label, source = _record(Label, payload["label"]), _record(Origin, origin)
+    except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
         raise CheckpointError(
             f"{where} must be a whole crpbot checkpoint, found a damaged header: {error}; train it again"
         ) from None
@@ -234,6 +242,21 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
     return Checkpoint(
         network=network.eval(), features=features, symbol=payload["symbol"], recipe=recipe, label=label, origin=source
     )
+
+
+def _record(kind: type[_Record], table: Mapping[str, Any]) -> _Record:
+    """Make a record of plain values, each of the type that it should have.
+
+    Raises:
+        TypeError: a value is missing, unknown, or of another type.
+
+    """
+    record = kind(**table)
+    for name, wanted in get_type_hints(kind).items():
+        plain = get_origin(wanted) or wanted
+        if isinstance(plain, type) and not isinstance(getattr(record, name), plain):
+            raise TypeError(f"{name} is {getattr(record, name)!r}")
+    return record
 
 
 def _check_normalizer(network: DirectionNetwork, recipe: Recipe, where: str) -> None:

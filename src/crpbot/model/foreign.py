@@ -36,6 +36,8 @@ def read_foreign(payload: Any, where: str) -> Checkpoint:  # noqa: ANN401
         raise CheckpointError(
             f"{where} must hold a feed-forward network with layers fc1, fc2, …; found {found}; other kinds are not supported"
         )
+    if any(state[f"fc{number}.weight"].dim() != 2 for number in numbers):
+        raise CheckpointError(f"{where} must hold matrices as the weights of its layers, found other shapes; export it again")
     widths = [state["fc1.weight"].shape[1], *(state[f"fc{number}.weight"].shape[0] for number in numbers)]
     if widths[-1] != len(CLASSES):
         raise CheckpointError(f"{where} must end in {len(CLASSES)} classes, found {widths[-1]}; it foretells something else")
@@ -100,7 +102,8 @@ def _attach_scaler(network: DirectionNetwork, payload: Mapping[str, Any], where:
         raise CheckpointError(
             f"{where}: its scaler must have one mean and one scale for each of {network.input_size} features; export it again"
         ) from None
-    network.normalizer = normalizer
+    if normalizer.fitted:  # mean 0 and scale 1, or worse, is as good as none
+        network.normalizer = normalizer
 
 
 def _scalar(value: Any, where: str) -> float:  # noqa: ANN401

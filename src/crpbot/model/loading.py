@@ -7,6 +7,7 @@ from pathlib import Path
 from crpbot.errors import CheckpointError
 from crpbot.model.checkpoint import Checkpoint, open_payload, read_ours
 from crpbot.model.foreign import read_foreign
+from crpbot.model.recipe import load_recipe
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -27,6 +28,9 @@ def find_checkpoint(path: Path) -> Path:
     """Return `path`, or the one `.pt` file in it when it is a folder."""
     if path.is_dir():
         found = sorted(path.glob("*.pt"))
+        if len(found) > 1 and (path / "recipe.toml").is_file():  # the newest training says which one is its own
+            recipe = load_recipe(str(path / "recipe.toml"))
+            found = [file for file in found if file.name.endswith(f"_{recipe.name}_enhanced.pt")]
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"
             raise CheckpointError(f"{path} must hold one checkpoint, found {names}; name the file")

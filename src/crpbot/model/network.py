@@ -1,9 +1,9 @@
 """The networks: normalizer, layers and temperature in one module, so that they cannot be parted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -126,8 +126,14 @@ class DirectionNetwork(nn.Module):
         """The widths from input to output, as `72-256-128-64-3`."""
         return "-".join(str(width) for width in (self.input_size, *self.hidden, len(CLASSES)))
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """Load weights as any module does; a normalizer among them is taken along, never dropped."""
+        if self.normalizer is None and "normalizer.mean" in state_dict:
+            self.normalizer = Normalizer(self.input_size)
+        return super().load_state_dict(state_dict, strict, assign)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of raw features."""
+        """Return the logits of raw features, or of normalized ones where the network has no normalizer."""
         if x.dim() == 3:
             x = x[:, -1, :]
         return self.from_normalized(x.float() if self.normalizer is None else self.normalizer(x))
@@ -151,12 +157,15 @@ class DirectionNetwork(nn.Module):
 class V7EnhancedFNN(DirectionNetwork):
     """The founding V7 network: 72-256-128-64-3 with batch normalization, dropout 0.3 and a temperature from 2.5.
 
+    It has the founding state dict and loads one as it is, strictly. Alone it takes normalized features: set `normalizer` to a
+    fitted `Normalizer`, or load a state dict that has one, before raw features are fed to it.
+
     >>> V7EnhancedFNN().eval()(torch.zeros(5, 20, 72)).shape
     torch.Size([5, 3])
     """
 
     def __init__(self, input_size: int = 72) -> None:
-        super().__init__(input_size)
+        super().__init__(input_size, normalizer=False)
 
 
 def predict_logits(network: DirectionNetwork, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 A what-if is fitted on one half of the rows and judged on the other: every second day, so that both halves see the whole span.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -83,7 +84,6 @@ def _normalizer_cause(diagnosis: Diagnosis) -> Cause | None:
     prior = metrics.prior_log_loss(y)
     before, after = (metrics.log_loss_of_logits(p.logits, y) for p in (raw, standardized))
     evidence = {"prior_log_loss": prior, "raw_log_loss": before, "standardized_log_loss": after}
-    what_if = WhatIf("logit_abs_max", float(np.abs(raw.logits).max()), float(np.abs(standardized.logits).max()))
     if before > 2 * prior and after <= 1.1 * prior:
         return Cause(
             code="lost-normalizer",
@@ -92,7 +92,7 @@ def _normalizer_cause(diagnosis: Diagnosis) -> Cause | None:
             'standardized by the candles\' own statistics it is sound again. Train it with `normalizer = "fit"`, which keeps '
             "the scaler in the checkpoint.",
             evidence=evidence,
-            what_if=what_if,
+            what_if=WhatIf("logit_abs_max", float(np.abs(raw.logits).max()), float(np.abs(standardized.logits).max())),
         )
     return Cause(
         code="missing-normalizer",
@@ -100,7 +100,7 @@ def _normalizer_cause(diagnosis: Diagnosis) -> Cause | None:
         message="The network takes raw features, prices beside fractions, and standardizing them does not bring it back: it was "
         'trained that way. Train it again with `normalizer = "fit"`.',
         evidence=evidence,
-        what_if=what_if,
+        what_if=WhatIf("log_loss", before, after),
     )
 
 
@@ -111,8 +111,8 @@ def _extreme_logits(diagnosis: Diagnosis) -> Cause | None:
     return Cause(
         code="extreme-logits",
         severity="critical",
-        message="A logit beyond 20 is a probability of 0 or 1 to nine digits, which no market supports. Look at the scale of the "
-        "inputs first, then at the temperature.",
+        message="Logits beyond 20 leave no room for doubt, which no market supports. Look at the scale of the inputs first, then "
+        "at the temperature.",
         evidence={"logit_abs_max": m.logit_abs_max},
         what_if=_refitted(diagnosis, "logit_abs_max"),
     )
@@ -163,7 +163,7 @@ def _miscalibrated(diagnosis: Diagnosis) -> Cause | None:
 def _no_skill(diagnosis: Diagnosis) -> Cause | None:
     """Ask for skill after the temperature was refitted: a loud model may still know something."""
     m = diagnosis.metrics
-    if m.over_majority is None or m.accuracy is None:
+    if m.over_majority is None or m.accuracy is None or not math.isfinite(m.over_majority.error):
         return None
     judged = diagnosis.judged
     fitted, held = _halves(judged.day)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from crpbot.dataset.assemble import Dataset, assemble
 from crpbot.dataset.baselines import OneFeatureRule
 from crpbot.dataset.features.founding import FOUNDING_72, Unit
-from crpbot.dataset.labels import CLASSES, classify, fit_theta
+from crpbot.dataset.labels import CLASSES, DOWN, UP, classify, fit_theta
 from crpbot.errors import DatasetError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.source import SourceKind
@@ -61,7 +61,8 @@ class Metrics:
         normalizer_ratio: the largest ratio, over scale-free features, between the rows' deviation and the normalizer's scale,
             either way up; 1 fits, `None` without a normalizer.
         logit_min, logit_max, logit_abs_max, logit_mean: after the temperature, as served; the mean by class.
-        confidence_over_99, confidence_over_60: share of rows with a probability above 0.99, and of at least 0.60.
+        confidence_over_99: share of rows with a probability above 0.99.
+        confidence_over_60: share of rows where DOWN or UP has at least 0.60, as a signal needs.
         confidence_50_90: share of rows whose highest probability is within 0.50 to 0.90.
         predicted_share, actual_share: of each class: the most probable one, and the true one.
         mean_probability: of each class.
@@ -266,7 +267,7 @@ def _measure(
             logit_abs_max=float(np.abs(logits).max()),
             logit_mean=tuple(logits.mean(axis=0).tolist()),
             confidence_over_99=float((confidence > 0.99).mean()),
-            confidence_over_60=float((confidence >= 0.6).mean()),
+            confidence_over_60=float((probabilities[:, [DOWN, UP]].max(axis=1) >= 0.6).mean()),
             confidence_50_90=float(((confidence >= 0.5) & (confidence <= 0.9)).mean()),
             predicted_share=tuple(metrics.shares(predicted).tolist()),
             mean_probability=tuple(mean_probability.tolist()),

@@ -1,17 +1,18 @@
 """The signal: what a promoted model says of the newest candle, or why it says nothing."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from crpbot.dataset.features.compute import FEATURE_SETS, compute_features
+from crpbot.dataset.features.founding import WARM_UP
 from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
-from crpbot.errors import CheckpointError, DatasetError
+from crpbot.errors import CheckpointError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.model.checkpoint import Checkpoint
 from crpbot.registry import Stage
-from crpbot.signals.plan import ATR_PRESET, OrderPlan, make_plan
+from crpbot.signals.plan import ATR_PRESET, OrderPlan, Side, make_plan
 
 THRESHOLD = 0.60
 """The least confidence that makes a signal."""
@@ -32,7 +33,7 @@ class Signal:
         expires: when it stops being valid.
         side: the more probable of LONG and SHORT.
         confidence: the probability of that very class, not one less the other.
-        probabilities: of DOWN, NEUTRAL and UP.
+        probabilities: of DOWN, NEUTRAL and UP; None, like side and confidence, where the newest candle has no features.
         plan: the order; None where there is no signal.
 
     """
@@ -43,17 +44,19 @@ class Signal:
     reason: str
     candle: str
     expires: str
-    side: Literal["LONG", "SHORT"]
-    confidence: float
-    probabilities: tuple[float, float, float]
+    side: Side | None
+    confidence: float | None
+    probabilities: tuple[float, float, float] | None
     plan: OrderPlan | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the signal as plain JSON types."""
-        return {**asdict(self), "probabilities": dict(zip(CLASSES, self.probabilities, strict=True))}
+        named = None if self.probabilities is None else dict(zip(CLASSES, self.probabilities, strict=True))
+        return {**asdict(self), "probabilities": named}
 
     def __str__(self) -> str:
-        head = f"{self.symbol}  {self.side} {self.confidence:.1%} of the candle of {self.candle}"
+        said = "" if self.confidence is None else f"{self.side} {self.confidence:.1%} "
+        head = f"{self.symbol}  {said}of the candle of {self.candle}"
         if self.stage == "shadow":
             head = f"REHEARSAL, not for trading  {head}"
         if self.plan is None:
@@ -86,13 +89,12 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
 
     Args:
         checkpoint: of ours, promoted.
-        candles: of its symbol; the last segment needs at least 200 candles.
+        candles: of its symbol, at least one.
         stage: of the model.
         now: milliseconds of UTC.
 
     Raises:
         CheckpointError: the checkpoint is foreign.
-        DatasetError: the newest candle has no features, since its segment is too short.
 
     """
     if checkpoint.recipe is None or checkpoint.symbol is None:
@@ -101,23 +103,34 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
     # Exponential means remember long: use the whole last segment, as training did.
     *_, last = candles.segments(max_gap_minutes=choice.max_gap_minutes)
     recent = candles[last]
+    opened, closed = int(recent.time[-1]), int(recent.time[-1]) + MINUTE
+    expires = closed + ATR_PRESET.expiry_minutes * MINUTE
+    silent = Signal(
+        symbol=checkpoint.symbol,
+        stage=stage,
+        status="no signal",
+        reason=f"the newest candle needs {WARM_UP} candles before it without a gap, and has {len(recent) - 1}",
+        candle=utc(opened),
+        expires=utc(expires),
+        side=None,
+        confidence=None,
+        probabilities=None,
+        plan=None,
+    )
     features = compute_features(recent, table=FEATURE_SETS[choice.set], max_gap_minutes=choice.max_gap_minutes)
     if not len(features.rows):
-        raise DatasetError(
-            f"the newest candle of {checkpoint.symbol} must have 199 candles before it without a gap, found {len(recent) - 1}; "
-            "wait, or bring more candles"
-        )
+        return silent
     row = features.values[-1:]
     probabilities = checkpoint.predict(row).probabilities[0]
     down, neutral, up = (float(probabilities[c]) for c in (DOWN, NEUTRAL, UP))
-    side: Literal["LONG", "SHORT"] = "LONG" if up > down else "SHORT"
+    side: Side = "LONG" if up > down else "SHORT"
     confidence = max(up, down)
-    opened, closed = int(recent.time[-1]), int(recent.time[-1]) + MINUTE
-    expires = closed + ATR_PRESET.expiry_minutes * MINUTE
     atr, price = float(row[0, features.names.index("atr_14")]), float(recent.close[-1])
     status: Status = "signal"
     reason = ""
-    if neutral >= confidence:
+    if now < closed:
+        status, reason = "no signal", "its candle has not closed yet"
+    elif neutral >= confidence:
         status, reason = "no signal", f"NEUTRAL is the most probable, {neutral:.1%}"
     elif confidence < THRESHOLD:
         status, reason = "no signal", f"its confidence {confidence:.1%} is below {THRESHOLD:.0%}"
@@ -125,13 +138,10 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         status, reason = "no signal", "the price has not moved for 14 candles, so no distance to the stop loss can be set"
     elif now >= expires:
         status, reason = "expired", f"it was valid until {utc(expires)}"
-    return Signal(
-        symbol=checkpoint.symbol,
-        stage=stage,
+    return replace(
+        silent,
         status=status,
         reason=reason,
-        candle=utc(opened),
-        expires=utc(expires),
         side=side,
         confidence=confidence,
         probabilities=(down, neutral, up),

@@ -33,16 +33,22 @@ class Features:
     values: NDArray[np.float64]
 
 
+def rows_with_features(candles: Candles, *, max_gap_minutes: int = 0) -> NDArray[np.intp]:
+    """Return which candles have features: all but the first 199 of each segment."""
+    segments = candles.segments(max_gap_minutes=max_gap_minutes)
+    kept = (np.arange(segment.start + WARM_UP, segment.stop, dtype=np.intp) for segment in segments)
+    return np.concatenate([np.empty(0, np.intp), *kept])
+
+
 def compute_features(candles: Candles, *, table: Mapping[str, Feature] = FOUNDING_72, max_gap_minutes: int = 0) -> Features:
     """Compute the features of every candle that has enough history in its own segment.
 
     The first 199 rows of a segment are left out. No value depends on later candles.
     """
-    segments = list(candles.segments(max_gap_minutes=max_gap_minutes))
-    rows = np.concatenate([np.empty(0, np.intp), *(np.arange(s.start + WARM_UP, s.stop, dtype=np.intp) for s in segments)])
+    rows = rows_with_features(candles, max_gap_minutes=max_gap_minutes)
     columns = np.empty((len(table), len(rows)))
     done = 0
-    for segment in segments:
+    for segment in candles.segments(max_gap_minutes=max_gap_minutes):
         part = candles[segment]
         recursions = Recursions(part.close)
         for start in range(WARM_UP, len(part), BLOCK):

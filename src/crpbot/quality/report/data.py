@@ -63,14 +63,14 @@ class Judgement:
             "mean_probability": _by_class(m.mean_probability),
             "class_bias": m.class_bias,
             "ece": m.ece,
-            "ece_ci": m.ece_interval,
+            "ece_ci": _interval(m.ece_interval),
             "log_loss": m.log_loss,
             "prior_log_loss": m.prior_log_loss,
             "directional_log_loss": m.directional_log_loss,
             "prior_directional_log_loss": m.prior_directional_log_loss,
             "brier": m.brier,
             "accuracy": m.accuracy,
-            "accuracy_ci": m.accuracy_interval,
+            "accuracy_ci": _interval(m.accuracy_interval),
             "majority_accuracy": m.majority_accuracy,
             "over_majority": None if m.over_majority is None else asdict(m.over_majority),
             "one_feature_accuracy": m.rule_accuracy,
@@ -78,6 +78,7 @@ class Judgement:
             "one_feature_rule": None if d.rule is None else str(d.rule),
             "normalizer_ratio": m.normalizer_ratio,
         }
+        origin = d.checkpoint.origin
         plain = {
             "format": FORMAT,
             "model": asdict(d.model),
@@ -89,6 +90,7 @@ class Judgement:
                 "sha256": d.data.sha256,
                 "out_of_sample": d.data.out_of_sample,
             },
+            "dropped": None if origin is None else dict(origin.dropped),
             "label": asdict(d.label),
             "gate_table": self.verdict.table,
             "metrics": numbers,
@@ -133,6 +135,10 @@ def finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+def _interval(bounds: tuple[float, float] | None) -> list[float] | None:
+    return None if bounds is None or not all(math.isfinite(bound) for bound in bounds) else list(bounds)
 
 
 def _by_class(values: Sequence[float] | None) -> dict[str, float] | None:

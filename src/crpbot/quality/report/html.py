@@ -12,7 +12,7 @@ from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateResult
 from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.svg import Chart
-from crpbot.quality.report.text import headline, percent, plain_words, table_rows
+from crpbot.quality.report.text import headline, percent, plain_words, row_words, table_rows
 
 _STYLE = """
 :root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;
@@ -90,7 +90,7 @@ def _facts(d: Diagnosis) -> str:
     return (
         f"<p class=soft>{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} "
         f"({escape(d.data.source)} candles; {seen}). Network {escape(d.model.architecture)}, normalizer {d.model.normalizer}, "
-        f"temperature {d.model.temperature:.3g}. <code>{escape(d.model.path)}</code></p>"
+        f"temperature {d.model.temperature:.3g}. {escape(row_words(d))} <code>{escape(d.model.path)}</code></p>"
     )
 
 
@@ -185,4 +185,4 @@ def _loss(history: Sequence[Epoch]) -> str:
     for values, style, name in ((training, "down", "training rows"), (calibration, "up", "calibration block")):
         chart.line(epochs, values, style, name=name)
         chart.dots(epochs, values, [float("nan")] * len(epochs), style)
-    return _figure(chart, f"Epoch {best} was the best on the calibration block and was kept.")
+    return _figure(chart, f"Epoch {best} was kept: the best log loss on the calibration block, after the best temperature.")

@@ -1,11 +1,12 @@
 """The report in words: one line for a verdict, one table for many models."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
-from crpbot.quality.diagnosis import Metrics
+from crpbot.quality.diagnosis import Diagnosis, Metrics
 from crpbot.quality.report.data import Judgement
 
 
@@ -45,7 +46,7 @@ def plain_words(judgement: Judgement) -> str:
     points = 100 * m.over_majority.value
     words = (
         f"It is right {percent(m.accuracy)} of the time, {abs(points):.1f} points {'more' if points >= 0 else 'less'} "
-        f"than always saying {commonest} ({percent(m.majority_accuracy)}; standard error {100 * m.over_majority.error:.1f})."
+        f"than always saying {commonest} ({percent(m.majority_accuracy)}; standard error {_error(m)})."
     )
     if d.rule is not None:
         words += f" One feature alone ({d.rule}) is right {percent(m.rule_accuracy)}."
@@ -53,6 +54,18 @@ def plain_words(judgement: Judgement) -> str:
     if d.data.source == "synthetic":
         return words + " The market is made up: no real one behaves like it."
     return words + " No fee and no slippage is counted here: passing the gates means sound, not profitable."
+
+
+def row_words(diagnosis: Diagnosis) -> str:
+    """Return how many rows a model of ours was made from, and how many were dropped and why."""
+    origin = diagnosis.checkpoint.origin
+    if origin is None:
+        return ""
+    dropped = "; ".join(f"{count:,} {reason}" for reason, count in origin.dropped.items() if count)
+    return (
+        f"Fitted on {origin.training_rows:,} training and {origin.calibration_rows:,} calibration rows. "
+        f"Dropped of its candles: {dropped or 'none'}."
+    )
 
 
 def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
@@ -73,7 +86,7 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
         row("calibration error", lambda m: percent(m.ece), "< 5 %"),
         row("logits", _logits, "−10 to 10"),
         row("confidence over 99 %", lambda m: percent(m.confidence_over_99), "< 10 %"),
-        row("confidence from 60 %", lambda m: percent(m.confidence_over_60)),
+        row("DOWN or UP from 60 %", lambda m: percent(m.confidence_over_60)),
         row("confidence 50–90 %", lambda m: percent(m.confidence_50_90), "70–80 %"),
         *(
             row(f"says {name} (was {name})", lambda m, i=i: _share(m, i), "40–60 %" if name != "NEUTRAL" else "")  # type: ignore[misc]
@@ -83,7 +96,9 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
 
 
 def _error(m: Metrics) -> str:
-    return "unknown" if m.over_majority is None else f"{100 * m.over_majority.error:.2f} points"
+    if m.over_majority is None or not math.isfinite(m.over_majority.error):
+        return "unknown"
+    return f"{100 * m.over_majority.error:.2f} points"
 
 
 def _directional(m: Metrics) -> str:
