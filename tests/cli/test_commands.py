@@ -190,7 +190,7 @@ def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
 def test_a_bug_keeps_its_traceback_and_exits_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from crpbot import cli
 
-    monkeypatch.setattr(cli, "app", lambda: 1 / 0)
+    monkeypatch.setattr(cli, "app", lambda **_: 1 / 0)
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 3

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from crpbot.errors import CandleError
-from crpbot.market.candles import Candles
+from crpbot.market.candles import MINUTE, Candles
 
 COLUMNS = ("time", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv")
@@ -115,13 +115,17 @@ def _milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]
         raise CandleError(
             f"time must be a UTC timestamp or a whole number of milliseconds since 1970, found {time.dtype}; convert it"
         )
-    for wrong, unit in ((time >= _YEAR_2100, "micro- or nanoseconds"), (time.is_between(1, _YEAR_1973), "seconds")):
+    milliseconds = time.cast(pl.Int64, strict=False).fill_null(np.iinfo(np.int64).max)
+    for wrong, unit in (
+        (milliseconds >= _YEAR_2100, "micro- or nanoseconds"),
+        (milliseconds.is_between(1, _YEAR_1973) & (milliseconds % MINUTE != 0), "seconds"),
+    ):
         if wrong.any():
             row = wrong.arg_max() or 0
             raise CandleError(
                 f"row {row}: time must be in milliseconds since 1970, found {time[row]}, which looks like {unit}; convert it"
             )
-    return time.cast(pl.Int64).to_numpy()
+    return milliseconds.to_numpy()
 
 
 def _numbers(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
