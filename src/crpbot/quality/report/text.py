@@ -33,8 +33,11 @@ def headline(judgement: Judgement) -> str:
     verdict = judgement.verdict
     if verdict.passed:
         return f"{judgement.name} passes all {len(verdict.results)} {verdict.table} gates."
-    reasons = "; ".join(f"{result.words} ({result.name}: must be {result.limit})" for result in verdict.failed)
-    return f"{judgement.name} is refused: {reasons}."
+    names = ", ".join(result.name for result in verdict.failed)
+    cause = f" First cause: {judgement.causes[0].code}." if judgement.causes else ""
+    return (
+        f"{judgement.name} is refused by {len(verdict.failed)} of {len(verdict.results)} {verdict.table} gates: {names}.{cause}"
+    )
 
 
 def plain_words(judgement: Judgement) -> str:
