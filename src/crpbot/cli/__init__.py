@@ -14,6 +14,7 @@ app = typer.Typer(
     name="crpbot",
     help="A factory for crypto direction models that refuses to ship a broken one.",
     add_completion=False,
+    rich_markup_mode=None,  # plain help: drawing boxes would cost more time than everything else here
     pretty_exceptions_enable=False,
 )
 

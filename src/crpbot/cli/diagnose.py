@@ -22,9 +22,9 @@ def command(
     gates: GatesOption = "market",
     seed: SeedOption = 0,
 ) -> None:
-    """Judge any checkpoint, ours or foreign, on candles; exit 1 when a required gate fails.
+    """Judge any checkpoint on candles.
 
-    Ours is judged only on rows after what it was fitted on.
+    Ours is judged only on rows after what it was fitted on, a foreign one on all. Exit 1 when a required gate fails.
 
     Example: crpbot diagnose models/BTC-USD --candles candles/ --html report.html
     """

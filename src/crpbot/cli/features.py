@@ -10,9 +10,11 @@ def command(
     candles: Annotated[str, typer.Argument(metavar="CANDLES", help="A Parquet or CSV file, a folder, or synthetic:NAME[:ROWS].")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     symbol: Annotated[str | None, typer.Option(help="Which symbol of a folder or known-answer market.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of a known-answer market.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of a known-answer market.")] = 0,
 ) -> None:
-    """Write `time` and the 72 features of every candle that has them, as Parquet.
+    """Write the 72 features as Parquet.
+
+    The columns are `time` and then the features in order; candles that have none are left out.
 
     Example: crpbot features candles/BTC-USD.parquet -o features.parquet
     """

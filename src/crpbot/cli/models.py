@@ -13,7 +13,7 @@ def command(
     home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models of the registry and their stages.
+    """List the registry: models and stages.
 
     Example: crpbot models --home runs/latest
     """

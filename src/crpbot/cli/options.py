@@ -24,7 +24,7 @@ CandlesOption = Annotated[
 RecipeOption = Annotated[
     str, typer.Option("--recipe", metavar="NAME|FILE", help="v6, v6-lost-scaler, v7, v7-lost-scaler, or a TOML file.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the training, and of a known-answer market.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the training, and of a known-answer market.")]
 GatesOption = Annotated[str, typer.Option("--gates", metavar="market|seed", help="Which table of gates decides.")]
 HomeOption = Annotated[
     Path | None,

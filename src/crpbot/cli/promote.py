@@ -13,9 +13,10 @@ def command(
     candles: Annotated[str, typer.Option(metavar="PATH", help="Candles that end after its training.")],
     home: HomeOption = None,
 ) -> None:
-    """Diagnose MODEL again on CANDLES and, if it passes every market gate, make it the one that speaks for its symbol.
+    """Let a model speak, if it is sound.
 
-    No stored verdict counts. Exit 1 when it is refused.
+    MODEL is diagnosed again on CANDLES, since no stored verdict counts; if it passes every market gate, it speaks for its symbol
+    from now on. Exit 1 when it is refused.
 
     Example: crpbot promote models/BTC-USD --candles candles/
     """

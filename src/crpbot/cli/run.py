@@ -24,7 +24,9 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a model is refused.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Do the main job: candles → features → labels → train → diagnose → gate → promote → signal, with one table at the end.
+    """Do the main job for each symbol.
+
+    Candles → features → labels → train → diagnose → gate → promote → signal; ends with one table and a report.
 
     Example: crpbot run --candles synthetic:level-noise --gates seed --out runs/level-noise
     """

@@ -15,9 +15,10 @@ def command(
     seed: SeedOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Turn the newest candle of each promoted symbol into an order plan, or say why there is none.
+    """Say what promoted models see now.
 
-    Exit 1 when no model may speak.
+    The newest candle of each promoted symbol becomes an order plan, or there is none and it says why. Exit 1 when no model may
+    speak.
 
     Example: crpbot signal --candles candles/ --symbols BTC-USD
     """

@@ -15,7 +15,9 @@ def command(
     recipe: RecipeOption = "v7",
     seed: SeedOption = 0,
 ) -> None:
-    """Train one symbol and write its model folder; exit 0 when it is written, whatever the gates say.
+    """Train one symbol into a model folder.
+
+    Exit 0 when it is written, whatever the gates say.
 
     Example: crpbot train --recipe v7 --symbol ETH-USD --candles candles/ --out models
     """
