@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -65,7 +66,8 @@ def main() -> None:
         columns = {f"{symbol}, v7": diagnosis("real", symbol) for symbol in SYMBOLS}
         columns["BTC-USD, scaler lost"] = diagnosis("lost", "BTC-USD")
         columns["level-noise, v7"] = diagnosis("noise", "BTC-USD")
-    text = put(README.read_text(), "run", f"```\n{printed.strip()}\n```")
+    lines = (textwrap.fill(line, 110, subsequent_indent="    ", drop_whitespace=True) for line in printed.splitlines())
+    text = put(README.read_text(), "run", "```\n" + "\n".join(lines).strip() + "\n```")
     README.write_text(put(text, "table", table(columns)))
 
 

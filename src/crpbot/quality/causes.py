@@ -176,8 +176,8 @@ def _no_skill(diagnosis: Diagnosis) -> Cause | None:
     return Cause(
         code="no-skill",
         severity="critical",
-        message="It foretells direction no better than always saying the same thing. The market may hold no edge for these "
-        "features and this horizon: that is an answer, not a bug, unless a cause above explains it.",
+        message="Nothing shows that it foretells direction better than always saying the same thing. The market may hold no edge "
+        "for these features and this horizon: that is an answer, not a bug, unless a cause above explains it.",
         evidence={
             "accuracy": m.accuracy,
             "majority_accuracy": m.majority_accuracy,
