@@ -76,3 +76,8 @@ def test_the_best_rule_is_the_best_of_all_thresholds() -> None:
         for cut in np.quantile(x[:, j], np.linspace(0.05, 0.95, 19))
     )
     assert rule.training_accuracy == best
+
+
+def test_the_classes_have_the_founding_numbers() -> None:
+    assert (DOWN, NEUTRAL, UP) == (0, 1, 2)
+    assert classify(np.array([-1.0, -0.5, 0.0, 0.5, 1.0]), 0.5).tolist() == [0, 1, 1, 1, 2]
