@@ -93,8 +93,7 @@ def run(
         decision = registry.record(judgement, checkpoint, now=now())
         signal = None
         if decision.stage is not None:
-            speaker = load_checkpoint(checkpoint)
-            signal = newest_signal(speaker, candles, stage=decision.stage, now=now())
+            signal = newest_signal(judgement.diagnosis.checkpoint, candles, stage=decision.stage, now=now())
         outcomes.append(Outcome(symbol, judgement, decision, signal))
     write_whole(out / "report.html", report_page([outcome.judgement for outcome in outcomes]))
     return tuple(outcomes)
@@ -127,13 +126,15 @@ def train_model(
         save_checkpoint(checkpoint, partial / name, probe=probe)
         if checkpoint.network.normalizer is not None:
             export_scaler(checkpoint, partial / scaler_name(symbol))
-        else:
-            (folder / scaler_name(symbol)).unlink(missing_ok=True)  # of an earlier model: it must not seem to be of this one
         write_whole(partial / "recipe.toml", recipe.to_toml())
         write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
         judgement = diagnose(partial / name, candles, source=source, gates=gates, called=str(folder / name), history=history)
         write_whole(partial / "diagnosis.json", judgement.to_json())
         write_whole(partial / "report.html", report_page([judgement]))
+    if (
+        checkpoint.network.normalizer is None
+    ):  # a scaler that is there is of an earlier model, and must not seem to be of this one
+        (folder / scaler_name(symbol)).unlink(missing_ok=True)
     return judgement
 
 

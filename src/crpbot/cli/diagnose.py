@@ -31,31 +31,13 @@ def command(
     table = gate_table(gates)
     if predictions is not None and len(models) > 1:
         raise typer.BadParameter("takes one model, found several", param_hint="--predictions")
-    from crpbot import factory
-    from crpbot.cli.choose import only_symbol, symbol_in
+    from crpbot.cli.choose import judge_model
     from crpbot.cli.show import print_reasons, print_table
     from crpbot.disk import write_whole
-    from crpbot.market.source import open_source
-    from crpbot.model.loading import find_checkpoint, load_checkpoint
-    from crpbot.model.recipe import load_recipe
     from crpbot.quality.report.data import write_predictions
     from crpbot.quality.report.html import report_page
 
-    recipe = load_recipe(label)
-    judgements = []
-    for model in models:
-        file = find_checkpoint(model)
-        market = symbol or load_checkpoint(file).symbol or symbol_in(file.name)
-        source = open_source(candles, symbols=(market,) if market else (), seed=seed)
-        judgements.append(
-            factory.diagnose(
-                file,
-                source.read(market or only_symbol(source)),
-                source=source.kind,
-                gates=table,
-                label_recipe=recipe,
-            )
-        )
+    judgements = [judge_model(model, candles, symbol=symbol, seed=seed, gates=table, label=label)[1] for model in models]
     plain = [judgement.to_dict() for judgement in judgements]
     text = json.dumps(plain if len(plain) > 1 else plain[0], indent=1, ensure_ascii=False) + "\n"
     if html_file is not None:

@@ -20,17 +20,11 @@ def command(
 
     Example: crpbot promote models/BTC-USD --candles candles/
     """
-    from crpbot import factory
-    from crpbot.cli.choose import only_symbol, symbol_in
+    from crpbot.cli.choose import judge_model
     from crpbot.cli.show import console, print_reasons
-    from crpbot.market.source import open_source
-    from crpbot.model.loading import find_checkpoint, load_checkpoint
     from crpbot.registry import Registry
 
-    file = find_checkpoint(model)
-    symbol = load_checkpoint(file).symbol or symbol_in(file.name)
-    source = open_source(candles, symbols=(symbol,) if symbol else ())
-    judgement = factory.diagnose(file, source.read(symbol or only_symbol(source)), source=source.kind)
+    file, judgement = judge_model(model, candles)
     decision = Registry(home_folder(home) / "registry").record(judgement, file, now=now())
     print_reasons(judgement)
     console().print(decision.reason, soft_wrap=True, markup=False)

@@ -140,8 +140,13 @@ def _errors(mean: Mean | None) -> float | None:
     return mean.value / mean.error
 
 
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "unknown" if value is None else f"{100 * value:.{digits}f} %"
+def percent(value: float | None) -> str:
+    """Write a fraction for people.
+
+    >>> percent(0.4837), percent(None)
+    ('48.4 %', 'unknown')
+    """
+    return "unknown" if value is None else f"{100 * value:.1f} %"
 
 
 def _skill_of_direction(m: Metrics) -> float | None:
@@ -154,7 +159,7 @@ def _compared(m: Metrics, mean: Mean | None, other: float | None, name: str) -> 
     assert mean is not None
     side = "above" if mean.value >= 0 else "below"
     return (
-        f"accuracy {_percent(m.accuracy)} is {abs(100 * mean.value):.1f} points {side} the {_percent(other)} of {name}, "
+        f"accuracy {percent(m.accuracy)} is {abs(100 * mean.value):.1f} points {side} the {percent(other)} of {name}, "
         f"{_errors(mean) or 0:+.1f} standard errors"
     )
 
@@ -169,7 +174,7 @@ def _share_gate(index: int) -> Gate:
         name=f"{CLASSES[index].lower()}-share",
         value=share,
         limit=Limit("within", 0.40, 0.60),
-        words=lambda m: f"{_percent(share(m))} of the predictions are {CLASSES[index]}",
+        words=lambda m: f"{percent(share(m))} of the predictions are {CLASSES[index]}",
     )
 
 
@@ -188,7 +193,7 @@ def _overconfidence() -> Gate:
         name="overconfidence",
         value=lambda m: m.confidence_over_99,
         limit=Limit("<", 0.10),
-        words=lambda m: f"{_percent(m.confidence_over_99)} of the predictions claim more than 99 %",
+        words=lambda m: f"{percent(m.confidence_over_99)} of the predictions claim more than 99 %",
     )
 
 
@@ -197,7 +202,7 @@ def _calibration(limit: Limit) -> Gate:
         name="calibration",
         value=lambda m: m.ece,
         limit=limit,
-        words=lambda m: f"confidence and truth differ by {_percent(m.ece)} on average",
+        words=lambda m: f"confidence and truth differ by {percent(m.ece)} on average",
     )
 
 
@@ -226,7 +231,7 @@ MARKET_GATES = (
         name="no-collapse",
         value=lambda m: None if m.predicted_share is None else max(m.predicted_share),
         limit=Limit("<=", 0.90),
-        words=lambda m: f"one class is {_percent(max(m.predicted_share or (0.0,)))} of the predictions",
+        words=lambda m: f"one class is {percent(max(m.predicted_share or (0.0,)))} of the predictions",
     ),
     Gate(
         name="class-bias",
@@ -266,7 +271,7 @@ MARKET_GATES = (
         name="too-good",
         value=lambda m: m.accuracy,
         limit=Limit("<=", 0.60),
-        words=lambda m: f"accuracy {_percent(m.accuracy)}; above 60 % on minutes is an alarm, most often a leak",
+        words=lambda m: f"accuracy {percent(m.accuracy)}; above 60 % on minutes is an alarm, most often a leak",
     ),
 )
 """What a model must do before it may speak of a real market."""
@@ -278,7 +283,7 @@ SEED_GATES = (
         name="confidence-50-90",
         value=lambda m: m.confidence_50_90,
         limit=Limit("within", 0.70, 0.80),
-        words=lambda m: f"{_percent(m.confidence_50_90)} of the confidences are within 50 % to 90 %",
+        words=lambda m: f"{percent(m.confidence_50_90)} of the confidences are within 50 % to 90 %",
     ),
     _share_gate(DOWN),
     _share_gate(UP),
@@ -287,7 +292,7 @@ SEED_GATES = (
         name="accuracy",
         value=lambda m: m.accuracy,
         limit=Limit("within", 0.68, 0.72),
-        words=lambda m: f"accuracy is {_percent(m.accuracy)}",
+        words=lambda m: f"accuracy is {percent(m.accuracy)}",
     ),
 )
 """The target table of the founding document. On a real market its accuracy is a warning, not a goal."""

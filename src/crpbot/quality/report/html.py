@@ -9,10 +9,10 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
 from crpbot.model.training import Epoch
 from crpbot.quality.diagnosis import Diagnosis
-from crpbot.quality.gates import GateResult
+from crpbot.quality.gates import GateResult, percent
 from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.svg import Chart
-from crpbot.quality.report.text import headline, percent, plain_words, row_words, table_rows
+from crpbot.quality.report.text import headline, plain_words, row_words, table_rows
 
 _STYLE = """
 :root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;

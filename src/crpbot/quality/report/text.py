@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
 from crpbot.quality.diagnosis import Diagnosis, Metrics
+from crpbot.quality.gates import percent
 from crpbot.quality.report.data import Judgement
 
 
@@ -17,15 +18,6 @@ class Row:
     name: str
     cells: tuple[str, ...]
     target: str = ""
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Write a fraction for people.
-
-    >>> percent(0.4837), percent(None)
-    ('48.4 %', 'unknown')
-    """
-    return "unknown" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def headline(judgement: Judgement) -> str:
