@@ -22,8 +22,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def market_rows() -> object:
     from crpbot.dataset.assemble import assemble
+    from crpbot.dataset.features.sets import feature_set
+    from crpbot.dataset.labels import LabelRule
 
-    return assemble(market(), horizon=15).x[:50]
+    return assemble(market(), feature_set("founding-72"), LabelRule(kind="horizon", horizon=15)).x[:50]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.assemble import assemble, labelled_rows
 from crpbot.dataset.baselines import best_one_feature_rule
-from crpbot.dataset.labels import classify, fit_theta
+from crpbot.dataset.labels import classify, fit_theta, label_digest
 from crpbot.dataset.splits import Split, split_by_rows
 from crpbot.disk import write_whole
 from crpbot.errors import DatasetError
@@ -101,9 +101,10 @@ def run(
 
 def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:
     """Raise `DatasetError` where `candles` are too few for the split of `recipe`."""
-    rows, known = labelled_rows(candles, horizon=recipe.label.horizon, max_gap_minutes=recipe.features.max_gap_minutes)
+    features, rule = recipe.features, recipe.label.rule
+    found = labelled_rows(candles, features.table, rule, max_gap_minutes=features.max_gap_minutes)
     try:
-        split_rows(recipe, candles.time[rows], known)
+        split_rows(recipe, candles.time[found.rows], found.known)
     except DatasetError as error:
         raise DatasetError(f"{symbol}: {error}") from None
 
@@ -147,14 +148,10 @@ def make_model(
         The checkpoint, what happened in each epoch, and raw features of the last calibration rows, to prove the saved file with.
 
     """
-    data = assemble(
-        candles,
-        horizon=recipe.label.horizon,
-        feature_set=recipe.features.set,
-        max_gap_minutes=recipe.features.max_gap_minutes,
-    )
+    rule = recipe.label.rule
+    data = assemble(candles, recipe.features.table, rule, max_gap_minutes=recipe.features.max_gap_minutes)
     blocks = split_rows(recipe, data.time, data.known)
-    theta = fit_theta(data.moves[blocks.train], neutral_share=recipe.label.neutral_share)
+    theta = fit_theta(data.moves[blocks.train], rule, neutral_share=recipe.label.neutral_share)
     y = classify(data.moves, theta)
     training = Rows(data.x[blocks.train], y[blocks.train])
     calibration = Rows(data.x[blocks.calibration], y[blocks.calibration])
@@ -166,19 +163,20 @@ def make_model(
     if recipe.network.normalizer == "lost":
         network.normalizer = None
 
+    seen = np.r_[blocks.train, blocks.calibration]
     checkpoint = Checkpoint(
         network=network,
         features=data.names,
         symbol=symbol,
         recipe=recipe,
-        label=Label(kind=recipe.label.kind, horizon=recipe.label.horizon, theta=theta),
+        label=Label(rule=rule, theta=theta, sha256=label_digest(data.time[seen], y[seen])),
         origin=Origin(
             source=source,
             candles_sha256=candles.sha256,
             training_rows=len(training.y),
             calibration_rows=len(calibration.y),
             training_from=int(data.time[blocks.train.start]),
-            fitted_until=int(data.known[blocks.calibration.stop - 1]),
+            fitted_until=int(data.known[seen].max()),
             unseen_from=int(data.time[blocks.test.start]),
             seed=seed,
             best_epoch=trained.best_epoch,

@@ -10,6 +10,8 @@ import torch
 from models import market, model, quick
 
 from crpbot.dataset.assemble import assemble
+from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.labels import LabelRule
 from crpbot.errors import CheckpointError
 from crpbot.factory import make_model
 from crpbot.model.checkpoint import Checkpoint, save_checkpoint, to_bytes
@@ -18,7 +20,7 @@ from crpbot.model.folder import PARTIAL, model_folder
 from crpbot.model.loading import load_checkpoint
 from crpbot.model.network import Normalizer
 
-FIRST = assemble(market(), horizon=15).x[:200]
+FIRST = assemble(market(), feature_set("founding-72"), LabelRule(kind="horizon", horizon=15)).x[:200]
 
 
 def altered(tmp_path: Path, change: object, *, of: str = "v7") -> Path:
@@ -107,7 +109,10 @@ def drop_normalizer(payload: dict) -> None:
         (lambda p: p.pop("label"), "damaged header"),
         (lambda p: p["recipe"]["training"].pop("epochs"), "damaged header"),
         (lambda p: p["origin"].update(colour="blue"), "damaged header"),
-        (lambda p: p.update(format="crpbot.checkpoint/9"), "update crpbot"),
+        (lambda p: p.update(format="crpbot.checkpoint/9"), "must have the format crpbot.checkpoint/2"),
+        (lambda p: p["label"]["rule"].update(horizon=30), "the label of its recipe"),
+        (lambda p: p["label"]["rule"]["exits"].pop("stop"), "damaged header"),
+        (lambda p: p["label"].pop("sha256"), "damaged header"),
         (lambda p: p.update(classes=["UP", "NEUTRAL", "DOWN"]), "must have the classes"),
         (lambda p: p.update(symbol="../../x"), "symbol like BTC-USD"),
         (lambda p: p["label"].update(theta="x"), "damaged header"),

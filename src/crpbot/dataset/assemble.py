@@ -1,4 +1,4 @@
-"""Candles to rows: features, the move to foretell, and what was dropped on the way."""
+"""Candles to rows: features, what the price did, and what was dropped on the way."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.dataset.features.compute import FEATURE_SETS, compute_features, rows_with_features
-from crpbot.dataset.labels import horizon_moves
+from crpbot.dataset.features.compute import compute_features, rows_with_features
+from crpbot.dataset.features.sets import FeatureSet
+from crpbot.dataset.labels import LabelRule, label_moves
 from crpbot.market.candles import Candles
 
 
@@ -20,7 +21,7 @@ class Dataset:
         time: open time of each row's candle, in milliseconds of UTC, shape `(n,)`.
         known: when each row's label is known, in milliseconds of UTC, shape `(n,)`.
         x: features in their own units, finite, shape `(n, len(names))`, float64.
-        moves: the log return over the horizon, shape `(n,)`; `labels.classify` makes labels of it.
+        moves: what the price did, shape `(n,)`; `labels.classify` makes labels of it.
         dropped: how many candles became no row, by reason.
 
     """
@@ -44,28 +45,45 @@ class Dataset:
         return Dataset(self.names, self.time[rows], self.known[rows], self.x[rows], self.moves[rows], self.dropped)
 
 
-def labelled_rows(candles: Candles, *, horizon: int, max_gap_minutes: int = 0) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Return which candles will be rows of `assemble`, and when their labels are known, without computing a feature."""
-    moves, known = horizon_moves(candles, horizon=horizon, max_gap_minutes=max_gap_minutes)
-    rows = rows_with_features(candles, max_gap_minutes=max_gap_minutes)
-    rows = rows[np.isfinite(moves[rows])]
-    return rows, known[rows]
+@dataclass(frozen=True, eq=False)
+class LabelledRows:
+    """Which candles are rows of a dataset, before any feature is computed.
+
+    Attributes:
+        rows: of the candles, shape `(n,)`.
+        moves: what the price did after each, shape `(n,)`.
+        known: when that is known, in milliseconds of UTC, shape `(n,)`.
+        labelled: which candles with features have a label too.
+
+    """
+
+    rows: NDArray[np.intp]
+    moves: NDArray[np.float64]
+    known: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
 
 
-def assemble(candles: Candles, *, horizon: int, feature_set: str = "founding-72", max_gap_minutes: int = 0) -> Dataset:
-    """Compute the rows of one symbol; no window and no label crosses a gap."""
-    features = compute_features(candles, table=FEATURE_SETS[feature_set], max_gap_minutes=max_gap_minutes)
-    moves, known = horizon_moves(candles, horizon=horizon, max_gap_minutes=max_gap_minutes)
-    labelled = np.isfinite(moves[features.rows])
-    rows = features.rows[labelled]
+def labelled_rows(candles: Candles, features: FeatureSet, rule: LabelRule, *, max_gap_minutes: int = 0) -> LabelledRows:
+    """Find the candles that have both features and a label; no window and no label crosses a gap."""
+    moves, known = label_moves(candles, rule, max_gap_minutes=max_gap_minutes)
+    rows = rows_with_features(candles, features, max_gap_minutes=max_gap_minutes)
+    labelled = np.isfinite(moves[rows])
+    rows = rows[labelled]
+    return LabelledRows(rows, moves[rows], known[rows], labelled)
+
+
+def assemble(candles: Candles, features: FeatureSet, rule: LabelRule, *, max_gap_minutes: int = 0) -> Dataset:
+    """Compute the rows of one symbol."""
+    found = labelled_rows(candles, features, rule, max_gap_minutes=max_gap_minutes)
+    x = compute_features(candles, features, max_gap_minutes=max_gap_minutes).values
     return Dataset(
         names=features.names,
-        time=candles.time[rows],
-        known=known[rows],
-        x=features.values.T[:, labelled].T,
-        moves=moves[rows],
+        time=candles.time[found.rows],
+        known=found.known,
+        x=x.T[:, found.labelled].T,
+        moves=found.moves,
         dropped={
-            "no features: too little history in the segment": len(candles) - len(features.rows),
-            "no label: the horizon reaches over the end of the segment": int((~labelled).sum()),
+            "no features: too little history in the segment": len(candles) - len(x),
+            "no label: the horizon reaches over the end of the segment": int((~found.labelled).sum()),
         },
     )

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from crpbot.dataset.baselines import OneFeatureRule
-from crpbot.dataset.features.compute import FEATURE_SETS
-from crpbot.dataset.labels import CLASSES
+from crpbot.dataset.features.sets import FeatureSet, feature_set
+from crpbot.dataset.labels import CLASSES, Exits, LabelRule
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, RecipeError
 from crpbot.market.files import SYMBOL
@@ -23,7 +23,7 @@ from crpbot.model.calibration import softmax
 from crpbot.model.network import DirectionNetwork, predict_logits
 from crpbot.model.recipe import Recipe, recipe_from_dict
 
-FORMAT = "crpbot.checkpoint/1"
+FORMAT = "crpbot.checkpoint/2"
 _Record = TypeVar("_Record")
 
 
@@ -46,15 +46,16 @@ class Label:
     """What the classes of a checkpoint mean.
 
     Attributes:
-        kind: of label, as in the recipe.
-        horizon: in candles.
-        theta: log return within which a move is NEUTRAL; fitted on the training rows.
+        rule: what decides a label, apart from θ.
+        theta: log return within which a move is NEUTRAL, fitted on the training rows; 0 for `triple-barrier`.
+        sha256: digest of the labels that the fit has seen, training and calibration rows, with the candles they belong to; of the
+            rows themselves where a foreign checkpoint is judged.
 
     """
 
-    kind: str
-    horizon: int
+    rule: LabelRule
     theta: float
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,11 @@ class Checkpoint:
     recipe: Recipe | None = None
     label: Label | None = None
     origin: Origin | None = None
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """The formulas of its inputs; a foreign checkpoint takes those of `founding-72`, in an order of its own."""
+        return feature_set("founding-72") if self.recipe is None else self.recipe.features.table
 
     @property
     def temperature(self) -> float:
@@ -205,7 +211,9 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
 
     """
     if payload["format"] != FORMAT:
-        raise CheckpointError(f"{where} must have the format {FORMAT}, found {payload['format']!r}; update crpbot")
+        raise CheckpointError(
+            f"{where} must have the format {FORMAT}, found {payload['format']!r}; train it again, or use the crpbot that wrote it"
+        )
     try:
         recipe = recipe_from_dict(payload["recipe"], where=f"{where}: recipe")
         state = payload["model_state_dict"]
@@ -216,13 +224,18 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
         origin = dict(payload["origin"])
         origin["rule"] = _record(OneFeatureRule, origin["rule"])
         origin["prior"] = tuple(origin["prior"])
-        named = features == tuple(FEATURE_SETS[recipe.features.set]) and SYMBOL.fullmatch(payload["symbol"])
+        named = features == recipe.features.table.names and SYMBOL.fullmatch(payload["symbol"])
         if payload["classes"] != list(CLASSES) or not named:
             raise CheckpointError(
                 f"{where} must have the classes {', '.join(CLASSES)}, the features of its set in order, and a symbol "
                 "like BTC-USD; it was altered: train it again"
             )
-        label, source = _record(Label, payload["label"]), _record(Origin, origin)
+        rule = dict(payload["label"]["rule"])
+        rule["exits"] = _record(Exits, rule["exits"])
+        label = _record(Label, {**payload["label"], "rule": _record(LabelRule, rule)})
+        source = _record(Origin, origin)
+        if label.rule != recipe.label.rule:
+            raise CheckpointError(f"{where} must have the label of its recipe; it was altered: train it again")
     except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
         raise CheckpointError(
             f"{where} must be a whole crpbot checkpoint, found a damaged header: {error}; train it again"
@@ -251,8 +264,10 @@ def _record(kind: type[_Record], table: Mapping[str, Any]) -> _Record:
         TypeError: a value is missing, unknown, or of another type.
 
     """
-    record = kind(**table)
-    for name, wanted in get_type_hints(kind).items():
+    record, hints = kind(**table), get_type_hints(kind)
+    if len(table) != len(hints):
+        raise TypeError(f"{', '.join(hints.keys() - table.keys())} is missing")
+    for name, wanted in hints.items():
         plain = get_origin(wanted) or wanted
         if isinstance(plain, type) and not isinstance(getattr(record, name), plain):
             raise TypeError(f"{name} is {getattr(record, name)!r}")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crpbot.dataset.features.founding import FOUNDING_72
+from crpbot.dataset.features.sets import feature_set
 from crpbot.dataset.labels import CLASSES
 from crpbot.errors import CheckpointError
 from crpbot.model.checkpoint import Checkpoint
@@ -69,13 +69,13 @@ def read_foreign(payload: Any, where: str) -> Checkpoint:  # noqa: ANN401
 
 
 def _features(payload: Mapping[str, Any], width: int, where: str) -> tuple[str, ...]:
-    columns = payload.get("feature_columns")
-    names = tuple(str(name) for name in columns) if isinstance(columns, list | tuple) else tuple(FOUNDING_72)
-    unknown = [name for name in names if name not in FOUNDING_72]
+    columns, founding = payload.get("feature_columns"), feature_set("founding-72").names
+    names = tuple(str(name) for name in columns) if isinstance(columns, list | tuple) else founding
+    unknown = [name for name in names if name not in founding]
     if unknown or len(names) != width or len(set(names)) != width:
         found = f"unknown {', '.join(unknown[:5])}" if unknown else f"{len(names)} names for {width} inputs"
         raise CheckpointError(
-            f"{where} must take the {len(FOUNDING_72)} features of the founding system, each once, found {found}; "
+            f"{where} must take the {len(founding)} features of the founding system, each once, found {found}; "
             "it cannot be fed from candles"
         )
     return names

@@ -10,7 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from crpbot.dataset.features.compute import FEATURE_SETS
+from crpbot.dataset.features.sets import FEATURE_SETS, FeatureSet, extend, feature_set
+from crpbot.dataset.labels import Exits, LabelRule
 from crpbot.errors import RecipeError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}")
@@ -26,16 +27,47 @@ def _inside(least: float, most: float) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureChoice:
-    """Which columns the network sees.
+    """Which columns the network sees: a feature set of the package, or one's own.
 
     Attributes:
-        set: the name of a table of features.
+        set: the name of a set of the package, or of the one that the next keys define.
         max_gap_minutes: missing minutes that do not yet start a new segment.
+        base: the set of the package that one's own begins with; none by default.
+        without: features of `base` to leave out; their names can still be used in formulas.
+        where: formulas of parts that others share, by name.
+        formulas: of one's own features, by name.
 
     """
 
-    set: str = field(metadata={"rule": (f"one of {', '.join(FEATURE_SETS)}", lambda value: value in FEATURE_SETS)})
+    set: str = field(metadata={"rule": ("small letters, digits, dots and dashes", lambda value: bool(_NAME.fullmatch(value)))})
     max_gap_minutes: int = field(default=0, metadata=_between(0, 60))
+    base: str = field(default="", metadata={"rule": (f"one of {', '.join(FEATURE_SETS)}", lambda value: value in FEATURE_SETS)})
+    without: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    formulas: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = any((self.base, self.without, self.where, self.formulas))
+        if own == (self.set in FEATURE_SETS):
+            raise RecipeError(
+                f"features.set must be one of {', '.join(FEATURE_SETS)}, or another name with formulas or a base of its own; "
+                f"found {self.set!r} {'with' if own else 'without'} them; rename it or write them"
+            )
+        _ = self.table  # a formula that is none is found now, not after the candles were read
+
+    @property
+    def table(self) -> FeatureSet:
+        """The feature set itself."""
+        if self.set in FEATURE_SETS:
+            return feature_set(self.set)
+        return extend(
+            feature_set(self.base) if self.base else None,
+            name=self.set,
+            description="of the recipe",
+            without=self.without,
+            where=self.where,
+            formulas=self.formulas,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +75,29 @@ class LabelChoice:
     """What the network foretells.
 
     Attributes:
-        kind: `horizon` compares the log return over the next `horizon` candles with ±θ.
-        horizon: in candles.
-        neutral_share: share of the training rows that θ makes NEUTRAL.
+        kind: `horizon` compares the log return over the next `horizon` candles with ±θ; `triple-barrier` says whether a long
+            (UP) or a short trade (DOWN) from the close of the candle would win.
+        horizon: in candles; a trade that has met no exit by then has expired.
+        neutral_share: of `horizon`, share of the training rows that θ makes NEUTRAL.
+        distance: of `triple-barrier`, what `stop` counts: multiples of the `atr`, or `percent` of the close.
+        stop: of `triple-barrier`, from the entry to the stop loss.
+        reward: of `triple-barrier`, the distance to the take profit over that to the stop loss.
 
     """
 
-    kind: Literal["horizon"]
+    kind: Literal["horizon", "triple-barrier"]
     horizon: int = field(metadata=_between(1, 10_080))
-    neutral_share: float = field(metadata=_between(0, 0.9))
+    neutral_share: float = field(default=0.08, metadata=_between(0, 0.9))
+    distance: Literal["atr", "percent"] = "atr"
+    stop: float = field(default=1.5, metadata=_between(0.01, 100))
+    reward: float = field(default=1.8, metadata=_between(1, 100))
+
+    @property
+    def rule(self) -> LabelRule:
+        """What decides a label, apart from θ."""
+        return LabelRule(
+            kind=self.kind, horizon=self.horizon, exits=Exits(distance=self.distance, stop=self.stop, reward=self.reward)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +212,8 @@ class Recipe:
         """Return the recipe as plain JSON types; `recipe_from_dict` reads it back."""
         plain = asdict(self)
         plain["network"]["hidden"] = list(self.network.hidden)
+        own = {key: list(value) if isinstance(value, tuple) else value for key, value in plain["features"].items()}
+        plain["features"] = {key: value for key, value in own.items() if value not in ("", [], {})}
         return plain
 
     def to_toml(self) -> str:
@@ -173,9 +221,13 @@ class Recipe:
         plain = self.to_dict()
         sections = {key: value for key, value in plain.items() if isinstance(value, dict)}
         text = "".join(_toml(key, value) for key, value in plain.items() if key not in sections)
-        for name, section in sections.items():
-            text += f"\n[{name}]\n" + "".join(_toml(key, value) for key, value in section.items())
-        return text
+        return text + "".join(_section(name, section) for name, section in sections.items())
+
+
+def _section(name: str, table: Mapping[str, Any]) -> str:
+    parts = {key: value for key, value in table.items() if isinstance(value, dict)}
+    text = f"\n[{name}]\n" + "".join(_toml(key, value) for key, value in table.items() if key not in parts)
+    return text + "".join(_section(f"{name}.{key}", part) for key, part in parts.items())
 
 
 def _toml(key: str, value: Any) -> str:  # noqa: ANN401
@@ -241,7 +293,7 @@ def _read(kind: type, table: Any, where: str) -> Any:  # noqa: ANN401
     values = {}
     for name, one in known.items():
         if name not in table:
-            if one.default is MISSING:
+            if one.default is MISSING and one.default_factory is MISSING:
                 raise RecipeError(f"{where} must have the key {name!r}, found none; add it (see recipe v7)")
             continue
         place = f"{where}: {name}"
@@ -263,9 +315,15 @@ def _convert(kind: Any, value: Any, place: str) -> Any:  # noqa: ANN401
             raise RecipeError(f"{place} must be one of {', '.join(get_args(kind))}, found {value!r}; choose one")
         return value
     if get_origin(kind) is tuple:
-        if not isinstance(value, list) or not all(type(item) is int for item in value):
-            raise RecipeError(f"{place} must be a list of whole numbers, found {value!r}; correct it")
+        item, _ = get_args(kind)
+        if not isinstance(value, list) or not all(type(one) is item for one in value):
+            words = {int: "whole numbers", str: "texts"}[item]
+            raise RecipeError(f"{place} must be a list of {words}, found {value!r}; correct it")
         return tuple(value)
+    if get_origin(kind) is Mapping:
+        if not isinstance(value, Mapping) or not all(type(one) is str for pair in value.items() for one in pair):
+            raise RecipeError(f"{place} must be a section of texts, found {value!r:.200}; write it as [section]")
+        return dict(value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

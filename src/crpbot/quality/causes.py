@@ -223,7 +223,7 @@ def _refitted(diagnosis: Diagnosis, metric: str) -> WhatIf:
         probabilities = softmax(served)
         if metric == "confidence_over_99":
             return float((probabilities.max(axis=1) > 0.99).mean())
-        bins = metrics.n_bins(int(held.sum()), diagnosis.label.horizon)
+        bins = metrics.n_bins(diagnosis.metrics.effective_rows * float(held.mean()))
         return metrics.reliability(probabilities, judged.y[held], judged.day[held], bins=bins).ece
 
     return WhatIf(metric, measure(logits[held]), measure(logits[held] / temperature))

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.assemble import Dataset, assemble
 from crpbot.dataset.baselines import OneFeatureRule
-from crpbot.dataset.features.founding import FOUNDING_72, Unit
-from crpbot.dataset.labels import CLASSES, DOWN, UP, classify, fit_theta
+from crpbot.dataset.features.program import PURE
+from crpbot.dataset.labels import CLASSES, DOWN, UP, average_uniqueness, classify, fit_theta, label_digest
 from crpbot.errors import DatasetError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.source import SourceKind
@@ -55,7 +55,7 @@ class Metrics:
 
     Attributes:
         rows: that were judged.
-        effective_rows: rows over the horizon, since labels overlap.
+        effective_rows: sum of the average uniqueness of the labels, since labels overlap: about rows over the horizon.
         finite_weights: whether every number of the network is finite.
         normalizer_present: whether the checkpoint carries its normalizer.
         normalizer_ratio: the largest ratio, over scale-free features, between the rows' deviation and the normalizer's scale,
@@ -171,12 +171,8 @@ def diagnose_checkpoint(
 
     """
     recipe = checkpoint.recipe or label_recipe
-    data = assemble(
-        candles,
-        horizon=recipe.label.horizon,
-        feature_set=recipe.features.set,
-        max_gap_minutes=recipe.features.max_gap_minutes,
-    )
+    rule = recipe.label.rule if checkpoint.label is None else checkpoint.label.rule
+    data = assemble(candles, checkpoint.feature_set, rule, max_gap_minutes=recipe.features.max_gap_minutes)
     if checkpoint.origin is not None:
         unseen = checkpoint.origin.unseen_from
         data = data.since(unseen)
@@ -187,14 +183,12 @@ def diagnose_checkpoint(
             )
     elif len(data) < FEWEST_ROWS:
         raise DatasetError(f"a diagnosis needs at least {FEWEST_ROWS} labelled rows, found {len(data)}; bring more candles")
-    label = checkpoint.label or Label(
-        kind=recipe.label.kind,
-        horizon=recipe.label.horizon,
-        theta=fit_theta(data.moves, neutral_share=recipe.label.neutral_share),
-    )
-    judged = _judge(checkpoint, data, classify(data.moves, label.theta))
-    rule = checkpoint.origin.rule if checkpoint.origin else None
-    measured, curve = _measure(checkpoint, judged, label, rule)
+    theta = checkpoint.label.theta if checkpoint.label else fit_theta(data.moves, rule, neutral_share=recipe.label.neutral_share)
+    y = classify(data.moves, theta)
+    label = checkpoint.label or Label(rule=rule, theta=theta, sha256=label_digest(data.time, y))
+    judged = _judge(checkpoint, data, y)
+    one_feature = checkpoint.origin.rule if checkpoint.origin else None
+    measured, curve = _measure(checkpoint, judged, float(average_uniqueness(data.time, data.known).sum()), one_feature)
     network = checkpoint.network
     return Diagnosis(
         checkpoint=checkpoint,
@@ -220,7 +214,7 @@ def diagnose_checkpoint(
         ),
         metrics=measured,
         reliability=curve,
-        rule=rule,
+        rule=one_feature,
         judged=judged,
     )
 
@@ -233,7 +227,7 @@ def _judge(checkpoint: Checkpoint, data: Dataset, y: NDArray[np.int64]) -> Judge
 
 
 def _measure(
-    checkpoint: Checkpoint, judged: Judged, label: Label, rule: OneFeatureRule | None
+    checkpoint: Checkpoint, judged: Judged, effective_rows: float, rule: OneFeatureRule | None
 ) -> tuple[Metrics, Reliability | None]:
     y, day = judged.y, judged.day
     actual = metrics.shares(y)
@@ -241,7 +235,7 @@ def _measure(
     rule_right = (rule.predict(judged.x, checkpoint.features) == y).astype(float) if rule else None
     known: dict[str, Any] = {
         "rows": len(y),
-        "effective_rows": len(y) / label.horizon,
+        "effective_rows": effective_rows,
         "finite_weights": all(bool(np.isfinite(t.numpy()).all()) for t in checkpoint.network.state_dict().values()),
         "normalizer_present": checkpoint.network.normalizer is not None,
         "normalizer_ratio": _normalizer_ratio(checkpoint, judged.x),
@@ -257,7 +251,7 @@ def _measure(
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     right = (predicted == y).astype(float)
     accuracy = metrics.mean_by_days(right, day)
-    curve = metrics.reliability(probabilities, y, day, bins=metrics.n_bins(len(y), label.horizon))
+    curve = metrics.reliability(probabilities, y, day, bins=metrics.n_bins(effective_rows))
     mean_probability = probabilities.mean(axis=0)
     return (
         Metrics(
@@ -291,7 +285,8 @@ def _normalizer_ratio(checkpoint: Checkpoint, x: NDArray[np.float64]) -> float |
     normalizer = checkpoint.network.normalizer
     if normalizer is None:
         return None
-    free = [i for i, name in enumerate(checkpoint.features) if FOUNDING_72[name].unit is Unit.PURE]
+    units = dict(zip(checkpoint.feature_set.names, checkpoint.feature_set.units, strict=True))
+    free = [i for i, name in enumerate(checkpoint.features) if units[name] == PURE]
     spread, scale = x[:, free].std(axis=0), normalizer.scale.numpy()[free]
     varied = spread > 0
     if not varied.any() or not (np.isfinite(scale) & (scale > 0)).all():

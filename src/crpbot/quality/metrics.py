@@ -101,12 +101,12 @@ def brier(probabilities: Floats, y: Ints) -> float:
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
 
 
-def n_bins(n_rows: int, horizon: int) -> int:
+def n_bins(effective_rows: float) -> int:
     """Return how many bins the calibration error gets: effective rows / 300, between 5 and 15.
 
-    Labels over `horizon` candles overlap, so `n_rows` rows carry about `n_rows / horizon` independent outcomes.
+    Labels overlap, so rows carry fewer independent outcomes than they are: see `labels.average_uniqueness`.
     """
-    return int(np.clip(n_rows / horizon / 300, 5, 15))
+    return int(np.clip(effective_rows / 300, 5, 15))
 
 
 @dataclass(frozen=True, slots=True)

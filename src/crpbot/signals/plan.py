@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from crpbot.dataset.labels import ATR_EXITS, Exits
+
 Side = Literal["LONG", "SHORT"]
 OrderType = Literal["LIMIT BUY", "BUY STOP", "LIMIT SELL", "SELL STOP"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """Distances of a plan, in multiples of the average true range, and money.
+    """Distances of a plan, and money.
 
     Attributes:
-        zone: half the width of the entry zone, in ATR.
-        stop: from entry to stop loss, in ATR.
-        reward: the distance to the take profit over that to the stop loss.
+        zone: half the width of the entry zone, in multiples of the average true range.
+        exits: from the entry to stop loss and take profit.
         account: in quote currency.
         risk: share of the account that is lost when the stop loss is hit, before fees.
         expiry_minutes: after the close of the candle.
@@ -22,8 +23,7 @@ class Preset:
     """
 
     zone: float = 0.25
-    stop: float = 1.5
-    reward: float = 1.8
+    exits: Exits = ATR_EXITS
     account: float = 10_000.0
     risk: float = 0.01
     expiry_minutes: int = 30
@@ -84,7 +84,7 @@ def make_plan(side: Side, *, center: float, atr: float, price: float, preset: Pr
         "SHORT": "SELL STOP" if price > high else "LIMIT SELL",
     }
     sign = 1 if side == "LONG" else -1
-    distance = preset.stop * atr
+    distance = preset.exits.stop_distance(entry, atr)
     risk_money = preset.account * preset.risk
     return OrderPlan(
         side=side,
@@ -93,8 +93,8 @@ def make_plan(side: Side, *, center: float, atr: float, price: float, preset: Pr
         zone_high=high,
         entry=entry,
         stop_loss=entry - sign * distance,
-        take_profit=entry + sign * distance * preset.reward,
-        risk_reward=preset.reward,
+        take_profit=entry + sign * distance * preset.exits.reward,
+        risk_reward=preset.exits.reward,
         size=risk_money / distance,
         risk_money=risk_money,
     )

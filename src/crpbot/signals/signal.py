@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crpbot.dataset.features.compute import FEATURE_SETS, compute_features
-from crpbot.dataset.features.founding import WARM_UP
+from crpbot.dataset.features.compute import compute_features
+from crpbot.dataset.features.sets import feature_set
 from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
 from crpbot.errors import CheckpointError
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.model.checkpoint import Checkpoint
+from crpbot.model.checkpoint import Checkpoint, Label
 from crpbot.registry import Stage
-from crpbot.signals.plan import ATR_PRESET, OrderPlan, Side, make_plan
+from crpbot.signals.plan import ATR_PRESET, OrderPlan, Preset, Side, make_plan
 
 THRESHOLD = 0.60
 """The least confidence that makes a signal."""
@@ -84,6 +84,13 @@ def decimals(price: float) -> int:
     return max(2, 5 - int(np.floor(np.log10(price))))
 
 
+def preset_of(label: Label | None) -> Preset:
+    """Return the distances of a model's plans: a label that follows trades to their exits means those very trades."""
+    if label is None or label.rule.kind == "horizon":
+        return ATR_PRESET
+    return replace(ATR_PRESET, exits=label.rule.exits, expiry_minutes=label.rule.horizon)
+
+
 def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now: int) -> Signal:
     """Return what `checkpoint` says of the newest of `candles`.
 
@@ -100,16 +107,18 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
     if checkpoint.recipe is None or checkpoint.symbol is None:
         raise CheckpointError("only a checkpoint of ours can speak, found a foreign one; train and promote one here")
     choice = checkpoint.recipe.features
+    features = choice.table
     # Exponential means remember long: use the whole last segment, as training did.
     *_, last = candles.segments(max_gap_minutes=choice.max_gap_minutes)
     recent = candles[last]
     opened, closed = int(recent.time[-1]), int(recent.time[-1]) + MINUTE
-    expires = closed + ATR_PRESET.expiry_minutes * MINUTE
+    preset = preset_of(checkpoint.label)
+    expires = closed + preset.expiry_minutes * MINUTE
     silent = Signal(
         symbol=checkpoint.symbol,
         stage=stage,
         status="no signal",
-        reason=f"the newest candle needs {WARM_UP} candles before it without a gap, and has {len(recent) - 1}",
+        reason=f"the newest candle needs {features.warm_up} candles before it without a gap, and has {len(recent) - 1}",
         candle=utc(opened),
         expires=utc(expires),
         side=None,
@@ -117,15 +126,16 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         probabilities=None,
         plan=None,
     )
-    features = compute_features(recent, table=FEATURE_SETS[choice.set], max_gap_minutes=choice.max_gap_minutes)
-    if not len(features.rows):
+    values = compute_features(recent, features, max_gap_minutes=choice.max_gap_minutes).values
+    if not len(values):
         return silent
-    row = features.values[-1:]
-    probabilities = checkpoint.predict(row).probabilities[0]
+    probabilities = checkpoint.predict(values[-1:]).probabilities[0]
     down, neutral, up = (float(probabilities[c]) for c in (DOWN, NEUTRAL, UP))
     side: Side = "LONG" if up > down else "SHORT"
     confidence = max(up, down)
-    atr, price = float(row[0, features.names.index("atr_14")]), float(recent.close[-1])
+    price = float(recent.close[-1])
+    ranges = compute_features(recent, feature_set("founding-72").only("atr_14"), max_gap_minutes=choice.max_gap_minutes)
+    atr = float(ranges.values[-1, 0]) if len(ranges.rows) else 0.0
     status: Status = "signal"
     reason = ""
     if now < closed:
@@ -134,7 +144,7 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         status, reason = "no signal", f"NEUTRAL is the most probable, {neutral:.1%}"
     elif confidence < THRESHOLD:
         status, reason = "no signal", f"its confidence {confidence:.1%} is below {THRESHOLD:.0%}"
-    elif atr == 0:
+    elif preset.exits.stop_distance(price, atr) == 0:
         status, reason = "no signal", "the price has not moved for 14 candles, so no distance to the stop loss can be set"
     elif now >= expires:
         status, reason = "expired", f"it was valid until {utc(expires)}"
@@ -145,5 +155,5 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         side=side,
         confidence=confidence,
         probabilities=(down, neutral, up),
-        plan=None if status == "no signal" else make_plan(side, center=price, atr=atr, price=price),
+        plan=None if status == "no signal" else make_plan(side, center=price, atr=atr, price=price, preset=preset),
     )

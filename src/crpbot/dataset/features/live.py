@@ -1,0 +1,228 @@
+"""Features of one closed candle after the other: the live form of a program."""
+
+import json
+import math
+import operator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crpbot.dataset.features.program import COLUMNS, Step
+from crpbot.dataset.features.sets import FeatureSet
+from crpbot.disk import write_whole
+from crpbot.errors import CandleError, DatasetError
+from crpbot.market.candles import MINUTE, Candles, utc
+
+FORMAT = "crpbot.live-features/1"
+HISTORY = 2_500
+"""Candles of one segment after which no exponential mean up to 200 remembers where it began: (1 − 2/201)^2500 = 1e-11."""
+
+_Operation = Callable[[float, float], float]
+
+
+class LiveFeatures:
+    """The features of one market, candle by candle, in constant time.
+
+    The same steps as in batch, in the same order, on single numbers: what a model is served is what it has learned, to the last
+    bit.
+
+    Args:
+        features: which.
+        max_gap_minutes: missing minutes that do not yet start a new segment; as in the recipe.
+
+    """
+
+    def __init__(self, features: FeatureSet, *, max_gap_minutes: int = 0) -> None:
+        self.features = features
+        self.max_gap_minutes = max_gap_minutes
+        self._steps = features.program.steps
+        self._columns = [(position, step.op) for position, step in enumerate(self._steps) if step.op in COLUMNS]
+        self._emas = [position for position, step in enumerate(self._steps) if step.op == "ema"]
+        self._pick = operator.itemgetter(*features.program.outputs, *features.program.outputs[:1])  # always a tuple
+        self._work = tuple(self._operations(len(self._steps)))
+        self._time: int | None = None
+        self._begin()
+
+    @classmethod
+    def from_history(cls, features: FeatureSet, candles: Candles, *, max_gap_minutes: int = 0) -> "LiveFeatures":
+        """Return the state after `candles`, ready for the next one.
+
+        Raises:
+            DatasetError: the last segment is shorter than 2,500 candles and may have begun before the first of them, so the
+                exponential means would not be those of the whole segment.
+
+        """
+        segments = list(candles.segments(max_gap_minutes=max_gap_minutes))
+        recent = candles[segments[-1]] if segments else candles
+        if len(recent) < HISTORY and len(segments) < 2:
+            raise DatasetError(
+                f"live features must start from at least {HISTORY:,} candles since the last gap, or from candles that show the "
+                f"gap; found {len(recent):,} and no gap before them: bring more history, or a saved state"
+            )
+        live = cls(features, max_gap_minutes=max_gap_minutes)
+        for _ in live.follow(recent):
+            pass
+        return live
+
+    @property
+    def time(self) -> int | None:
+        """Open time of the last candle, in milliseconds of UTC; None before the first."""
+        return self._time
+
+    @property
+    def rows(self) -> int:
+        """Candles of the present segment so far."""
+        return self._rows
+
+    def follow(self, candles: Candles) -> Iterator[NDArray[np.float64] | None]:
+        """Yield what `push` returns for each of `candles`."""
+        columns = (getattr(candles, name).tolist() for name in ("time", *COLUMNS))
+        for time, open_, high, low, close, volume in zip(*columns, strict=True):
+            yield self._push(time, {"open": open_, "high": high, "low": low, "close": close, "volume": volume})
+
+    def push(self, candle: Candles) -> NDArray[np.float64] | None:
+        """Take the next closed candle and return its features, shape `(len(features),)`.
+
+        Returns:
+            None while the segment has too little history: the first `features.warm_up` candles after a gap.
+
+        Raises:
+            CandleError: it is not one candle, or not later than the last one; the state stays as it was.
+
+        """
+        if len(candle) != 1:
+            raise CandleError(f"one candle must be pushed at a time, found {len(candle)}; use follow for several")
+        return next(self.follow(candle))
+
+    def _push(self, time: int, candle: Mapping[str, float]) -> NDArray[np.float64] | None:
+        if self._time is not None:
+            if time <= self._time:
+                raise CandleError(f"candles must come in order: the last one is {utc(self._time)}, found {utc(time)}; drop it")
+            if time - self._time > MINUTE * (1 + self.max_gap_minutes):
+                self._begin()
+        values = self._values
+        for position, column in self._columns:
+            values[position] = candle[column]
+        for queue, _, position in self._past:
+            values[position] = queue[0]
+        warm = self._rows >= self.features.warm_up
+        for work, position, a, b in self._work if warm else self._operations(self._rows):
+            values[position] = work(values[a], values[b])
+        for queue, source, _ in self._past:
+            queue.append(values[source])
+        self._time = time
+        self._rows += 1
+        return np.array(self._pick(values)[:-1]) if warm else None
+
+    def _begin(self) -> None:
+        """Forget everything: a new segment starts with the next candle."""
+        self._rows = 0
+        self._values = [step.number if step.op == "number" else math.nan for step in self._steps]
+        lags = [(position, step) for position, step in enumerate(self._steps) if step.op == "lag"]
+        self._past = [
+            (deque([math.nan] * int(step.number), maxlen=int(step.number)), step.args[0], position) for position, step in lags
+        ]
+
+    def _operations(self, rows: int) -> Iterator[tuple[_Operation, int, int, int]]:
+        """Yield the operations that have a result once `rows` candles of the segment are past; the rest would make NaN."""
+        for position, step in enumerate(self._steps):
+            if step.op not in {*COLUMNS, "number", "lag"} and step.warm_up <= rows:
+                first, second = step.args[0], position if step.op == "ema" else step.args[-1]
+                yield _operation(step), position, first, second
+
+    # State
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next features depend on, as plain JSON types; `restore` reads it back."""
+        return {
+            "format": FORMAT,
+            "feature_set": self.features.name,
+            "feature_set_sha256": self.features.sha256,
+            "max_gap_minutes": self.max_gap_minutes,
+            "time": self._time,
+            "rows": self._rows,
+            "exponential_means": [_or_none(self._values[position]) for position in self._emas],
+            "past": [[_or_none(value) for value in queue] for queue, _, _ in self._past],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the state to `path`, whole."""
+        write_whole(path, json.dumps(self.state()))
+
+    @classmethod
+    def restore(cls, features: FeatureSet, state: Mapping[str, Any]) -> "LiveFeatures":
+        """Return the object whose `state` this is: it goes on as if it had never stopped.
+
+        Raises:
+            DatasetError: the state is damaged, of another version, or of other formulas.
+
+        """
+        if not isinstance(state, Mapping) or state.get("format") != FORMAT or state.get("feature_set_sha256") != features.sha256:
+            found = state.get("feature_set") if isinstance(state, Mapping) else None
+            raise DatasetError(
+                f"the saved state must be of feature set {features.name} as it is now and of format {FORMAT}, found that of "
+                f"{found}; start from history instead"
+            )
+        try:
+            live = cls(features, max_gap_minutes=int(state["max_gap_minutes"]))
+            live._time = None if state["time"] is None else int(state["time"])
+            live._take(int(state["rows"]), state["exponential_means"], state["past"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"the saved state must be whole, found a damaged one ({error}); start from history") from None
+        return live
+
+    @classmethod
+    def load(cls, features: FeatureSet, path: Path) -> "LiveFeatures":
+        """Return the object that `save` wrote."""
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{path} must be a saved state: {error}; start from history instead") from None
+        return cls.restore(features, state)
+
+    def _take(self, rows: int, means: list[float | None], past: list[list[float | None]]) -> None:
+        self._rows = rows
+        for position, mean in zip(self._emas, means, strict=True):
+            self._values[position] = _or_nan(mean)
+        for (queue, _, _), values in zip(self._past, past, strict=True):
+            if len(values) != queue.maxlen:
+                raise ValueError(f"{len(values)} values for {queue.maxlen} rows")
+            queue.extend(_or_nan(value) for value in values)
+
+
+def _operation(step: Step) -> _Operation:
+    """Return what `step` does with two numbers; one operation of one number ignores the second."""
+    number = step.number
+
+    def ema(x: float, y: float) -> float:
+        return x if y != y else y + number * (x - y)  # noqa: PLR0124  NaN, the first of the segment, is not itself
+
+    def ratio(a: float, b: float) -> float:
+        return a / b if b else number
+
+    one_row: Mapping[str, _Operation] = {
+        "add": operator.add,
+        "subtract": operator.sub,
+        "multiply": operator.mul,
+        "divide": operator.truediv,
+        "maximum": max,
+        "minimum": min,
+        "absolute": lambda x, _: abs(x),
+        "log": lambda x, _: float(np.log(x)),  # numpy's, so that the last bit is that of batch
+        "sqrt": lambda x, _: math.sqrt(x),
+        "ema": ema,
+        "ratio": ratio,
+    }
+    return one_row[step.op]
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,120 @@
+"""Feature sets: tables of formulas, by name. The package brings two; a recipe may bring its own."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.resources import files
+from types import MappingProxyType
+
+from crpbot.dataset.features.formulas import compile_formulas
+from crpbot.dataset.features.program import Program, Unit
+from crpbot.errors import RecipeError
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """What a model sees: a table of formulas, in the order of the network's inputs.
+
+    Attributes:
+        name: of the set.
+        description: one line for people.
+        formulas: text of each feature by its name; `formulas` explains the language.
+        where: text of the parts that formulas share, by name.
+        program: the steps that compute the features.
+
+    Raises:
+        RecipeError: a formula is not one.
+
+    """
+
+    name: str
+    description: str
+    formulas: Mapping[str, str]
+    where: Mapping[str, str]
+    program: Program = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "program", compile_formulas(self.formulas, self.where, what=f"feature set {self.name}"))
+
+    def __len__(self) -> int:
+        return len(self.formulas)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(self.formulas)
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """Unit of each feature, worked out from its formula."""
+        return tuple(self.program.steps[output].unit for output in self.program.outputs)
+
+    @cached_property
+    def warm_up(self) -> int:
+        """Candles at the start of a segment that have no features: the longest window less one, 199 for the founding set."""
+        return self.program.warm_up
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what is computed: the names in order and the steps."""
+        steps = [[step.op, step.args, step.number] for step in self.program.steps]
+        return hashlib.sha256(json.dumps([self.names, steps, self.program.outputs]).encode()).hexdigest()
+
+    def only(self, *names: str) -> "FeatureSet":
+        """Return a set of some of these features."""
+        left = [name for name in self.names if name not in names]
+        return extend(self, name=f"{self.name}: {', '.join(names)}", description=self.description, without=left)
+
+
+def extend(
+    base: FeatureSet | None,
+    *,
+    name: str,
+    description: str,
+    without: Sequence[str] = (),
+    where: Mapping[str, str] = MappingProxyType({}),
+    formulas: Mapping[str, str] = MappingProxyType({}),
+) -> FeatureSet:
+    """Return the features of `base` but those in `without`, then `formulas`, which may use every name of `base`.
+
+    Raises:
+        RecipeError: a formula is not one, a name is defined twice, or `without` names a feature that `base` does not have.
+
+    """
+    theirs = {} if base is None else base.formulas
+    shared = {} if base is None else base.where
+    for unknown in (one for one in without if one not in theirs):
+        raise RecipeError(f"feature set {name}: without must name features of its base, found {unknown!r}; correct it")
+    for twice in [one for one in (*where, *formulas) if one in theirs or one in shared]:
+        raise RecipeError(f"feature set {name} must not define {twice!r} again, its base has that name; choose another")
+    kept = {one: text for one, text in theirs.items() if one not in without}
+    dropped = {one: theirs[one] for one in without}
+    return FeatureSet(name, description, {**kept, **formulas}, {**shared, **dropped, **where})
+
+
+FEATURE_SETS = ("founding-72", "relative-72")
+"""The feature sets of the package."""
+
+
+@cache
+def feature_set(name: str) -> FeatureSet:
+    """Return the feature set of the package with that name.
+
+    Raises:
+        RecipeError: there is none.
+
+    """
+    if name not in FEATURE_SETS:
+        raise RecipeError(f"a feature set must be one of {', '.join(FEATURE_SETS)}, found {name!r}; choose one")
+    table = tomllib.loads((files("crpbot.dataset.features") / "sets" / f"{name}.toml").read_text(encoding="utf-8"))
+    return extend(
+        feature_set(table["base"]) if "base" in table else None,
+        name=name,
+        description=table["description"],
+        without=table.get("without", ()),
+        where=table.get("where", {}),
+        formulas=table["features"],
+    )
