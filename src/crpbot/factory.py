@@ -176,6 +176,7 @@ def make_model(
             training_rows=len(training.y),
             calibration_rows=len(calibration.y),
             training_from=int(data.time[blocks.train.start]),
+            calibration_from=int(data.time[blocks.calibration.start]),
             fitted_until=int(data.known[seen].max()),
             unseen_from=int(data.time[blocks.test.start]),
             seed=seed,

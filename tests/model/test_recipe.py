@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -63,5 +64,61 @@ def test_a_wrong_recipe_is_refused_with_its_place(old: str, new: str, words: str
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="v6, v6-lost-scaler, v7, v7-lost-scaler"):
+    with pytest.raises(RecipeError, match="v6, v6-lost-scaler, v7, v7-barrier, v7-lost-scaler, v7-relative"):
         load_recipe("v9")
+
+
+def test_the_variants_of_v7_differ_in_one_section() -> None:
+    v7 = load_recipe("v7").to_dict()
+    for name, section in (("v7-relative", "features"), ("v7-barrier", "label")):
+        other = load_recipe(name).to_dict()
+        assert {key for key in v7 if v7[key] != other[key]} == {"name", "description", section}
+
+
+OWN = """
+[features]
+set = "own"
+base = "relative-72"
+without = ["stoch_k_14", "stoch_d_14"]
+
+[features.where]
+body = "close - open"
+
+[features.formulas]
+body_share = "ratio(body, high - low, 0)"
+body_trend = "mean(body, 30) / close"
+"""
+
+
+def own_features(text: str = OWN) -> str:
+    v7 = recipe_text("v7")
+    return v7[: v7.index("[features]")] + text + v7[v7.index("[label]") :]
+
+
+def test_a_recipe_may_bring_its_own_features(tmp_path: Path) -> None:
+    recipe = recipe_from_toml(own_features())
+    assert len(recipe.features.table) == 72
+    assert recipe.features.table.names[-2:] == ("body_share", "body_trend")
+    assert recipe_from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    (tmp_path / "own.toml").write_text(recipe.to_toml())
+    assert load_recipe(str(tmp_path / "own.toml")) == recipe
+    assert recipe_from_toml(recipe.to_toml()).features.table.sha256 == recipe.features.table.sha256
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('set = "own"', 'set = "relative-72"', "found 'relative-72' with them; rename it"),
+        (OWN, '[features]\nset = "own"\n', "found 'own' without them"),
+        ('base = "relative-72"', 'base = "moon"', "base must be one of founding-72, relative-72"),
+        ('"stoch_d_14"', '"moon"', "without must name features of its base, found 'moon'"),
+        ('"stoch_d_14"', "3", "without must be a list of texts"),
+        ('body = "close - open"', "body = 3", "where must be a section of texts"),
+        ("mean(body, 30) / close", "mean(body, 30) / open_interest", "body_trend: names must be columns"),
+        ("mean(body, 30) / close", "__import__('os').system('true')", "body_trend: a formula is made of"),
+    ],
+)
+def test_wrong_features_are_refused_with_their_place(old: str, new: str, words: str) -> None:
+    assert old in OWN
+    with pytest.raises(RecipeError, match=words):
+        recipe_from_toml(own_features(OWN.replace(old, new)))

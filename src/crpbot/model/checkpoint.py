@@ -67,6 +67,7 @@ class Origin:
         candles_sha256: digest of the candles.
         training_rows, calibration_rows: how many.
         training_from: open time of the first training candle, in milliseconds of UTC.
+        calibration_from: open time of the first calibration candle, in milliseconds of UTC.
         fitted_until: the last moment whose price the fit has seen, in milliseconds of UTC.
         unseen_from: rows whose candle opened at this time or later count in a diagnosis, in milliseconds of UTC.
         seed: of the run.
@@ -82,6 +83,7 @@ class Origin:
     training_rows: int
     calibration_rows: int
     training_from: int
+    calibration_from: int
     fitted_until: int
     unseen_from: int
     seed: int
