@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from models import market, model
 from strategies import walk
 
+from crpbot.dataset.features.compute import compute_features
+from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.labels import Exits, LabelRule, label_moves
 from crpbot.market.candles import MINUTE
-from crpbot.model.checkpoint import Checkpoint, Prediction
+from crpbot.model.checkpoint import Checkpoint, Label, Prediction
 from crpbot.signals.plan import make_plan
-from crpbot.signals.signal import newest_signal
+from crpbot.signals.signal import newest_signal, preset_of
 
 prices = st.floats(1e-4, 1e6)
 
@@ -33,6 +36,28 @@ def test_a_plan_is_consistent_wherever_the_price_stands(side: str, center: float
         "SHORT": ("SELL STOP", plan.zone_high) if above else ("LIMIT SELL", plan.zone_low if below else price),
     }[side]
     assert (plan.order_type, plan.entry) == wanted
+
+
+@given(st.integers(0, 2**31), st.sampled_from([Exits(), Exits(stop=0.7, reward=1.0), Exits(distance="percent", stop=0.1)]))
+def test_a_barrier_label_says_which_of_the_two_plans_wins(seed: int, exits: Exits) -> None:
+    """The distances of the label are the very ones of the orders."""
+    candles = walk(150, seed)
+    rule = LabelRule(kind="triple-barrier", horizon=20, exits=exits)
+    preset = preset_of(Label(rule=rule, theta=0.0, sha256=""))
+    assert preset.expiry_minutes == 20
+    moves, _ = label_moves(candles, rule)
+    atr = compute_features(candles, feature_set("founding-72").only("atr_14")).values[:, 0]
+    for t in range(14, 130):
+        won = {}
+        for side, sign in (("LONG", 1), ("SHORT", -1)):
+            price = float(candles.close[t])
+            plan = make_plan(side, center=price, atr=float(atr[t - 14]), price=price, preset=preset)
+            good, bad = (candles.high, candles.low) if sign == 1 else (candles.low, candles.high)
+            after = slice(t + 1, t + 21)
+            taken = np.flatnonzero(sign * good[after] >= sign * plan.take_profit)
+            stopped = np.flatnonzero(sign * bad[after] <= sign * plan.stop_loss)
+            won[side] = taken.size > 0 and (stopped.size == 0 or taken[0] < stopped[0])
+        assert moves[t] == float(won["LONG"]) - float(won["SHORT"])
 
 
 def saying(monkeypatch: pytest.MonkeyPatch, *probabilities: float) -> None:

@@ -24,7 +24,9 @@ CandlesOption = Annotated[
 RecipeOption = Annotated[
     str,
     typer.Option(
-        "--recipe", metavar="NAME|FILE", help="v6, v6-lost-scaler, v7, v7-barrier, v7-lost-scaler, v7-relative, or a TOML file."
+        "--recipe",
+        metavar="NAME|FILE",
+        help="v6, v6-lost-scaler, v7, v7-barrier, v7-lost-scaler, v7-relative, or a TOML file.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the training, and of a known-answer market.")]
