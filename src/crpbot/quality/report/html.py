@@ -11,30 +11,9 @@ from crpbot.model.training import Epoch
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateResult, percent
 from crpbot.quality.report.data import Judgement
+from crpbot.quality.report.page import figure, page
 from crpbot.quality.report.svg import Chart
 from crpbot.quality.report.text import headline, plain_words, row_words, table_rows
-
-_STYLE = """
-:root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;
---down:#b35900;--neutral:#6e7781;--up:#0b62c4;--good:#1a7f37;--bad:#c62828}
-@media (prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9198a1;--rule:#3d444d;--panel:#151b23;--down:#f0883e;
---neutral:#9198a1;--up:#58a6ff;--good:#3fb950;--bad:#ff7b72}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:1000px;margin:0 auto;padding:1.5rem 1rem}
-h1{font-size:1.5rem}h2{margin-top:2.5rem;border-top:1px solid var(--rule);padding-top:1.5rem}p.soft,small{color:var(--soft)}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
-th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--rule);vertical-align:top}
-.wide{overflow-x:auto}.good{color:var(--good)}.bad{color:var(--bad)}.verdict{font-size:1.1rem;font-weight:600}
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));gap:1rem;margin:1rem 0}
-figure{margin:0;background:var(--panel);border-radius:8px;padding:.6rem}figcaption{font-size:.88rem;color:var(--soft)}
-svg{width:100%;height:auto;display:block}svg text{font-size:11px;fill:var(--soft)}
-.grid{stroke:var(--rule);stroke-width:.6}.line{fill:none;stroke-width:1.8}.bar{stroke-width:1.2}.steps{fill-opacity:.25;stroke-width:1.4}
-.ideal{stroke:var(--soft);stroke-dasharray:4 4}.up,.line.up{stroke:var(--up)}.down,.line.down{stroke:var(--down)}
-.neutral,.line.neutral{stroke:var(--neutral)}.dot.up,.steps.up,.key.up{fill:var(--up)}.dot.down,.steps.down,.key.down{fill:var(--down)}
-.steps.neutral,.key.neutral{fill:var(--neutral)}code{font-size:.85em;overflow-wrap:anywhere}
-.cause{background:var(--panel);border-left:4px solid var(--bad);padding:.6rem 1rem;margin:.8rem 0}
-.cause.warning{border-color:var(--down)}
-@media print{h2{break-before:page}figure,.cause{break-inside:avoid}}
-"""
 
 _N_BINS = 60
 
@@ -45,11 +24,7 @@ def report_page(judgements: Sequence[Judgement]) -> str:
     body = [f"<h1>crpbot: {escape(names)}</h1>", *(f"<p>{_verdict(judgement)}</p>" for judgement in judgements)]
     body.append(_comparison(judgements))
     body += [_section(judgement) for judgement in judgements]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>crpbot: {escape(names)}</title><style>{_STYLE}</style></head>\n<body>{''.join(body)}</body></html>\n"
-    )
+    return page(f"crpbot: {names}", body)
 
 
 def _verdict(judgement: Judgement) -> str:
@@ -129,10 +104,6 @@ def _pictures(judgement: Judgement) -> list[str]:
     return pictures
 
 
-def _figure(chart: Chart, caption: str) -> str:
-    return f"<figure>{chart}<figcaption><b>{escape(chart.title)}.</b> {escape(caption)}</figcaption></figure>"
-
-
 def _reliability(d: Diagnosis) -> str:
     curve = d.reliability
     assert curve is not None
@@ -140,7 +111,7 @@ def _reliability(d: Diagnosis) -> str:
     chart = Chart("Reliability", "confidence", "share that came true", (low, 1.0), (max(low, 0.0), 1.0))
     chart.line([low, 1.0], [low, 1.0], "ideal")
     chart.dots(curve.confidence.tolist(), curve.accuracy.tolist(), (1.96 * curve.error).tolist(), "up")
-    return _figure(
+    return figure(
         chart,
         f"Honest confidence lies on the dashed line. {len(curve.rows)} bins of equal size, 95 % bars by days; "
         f"calibration error {percent(curve.ece)}.",
@@ -157,7 +128,7 @@ def _confidence(d: Diagnosis) -> str:
     chart.steps(edges.tolist(), heights.tolist(), "up")
     m = d.metrics
     passing = f"{percent(m.confidence_over_60)} of the rows reach 60 %, {percent(m.confidence_over_99)} pass 99 %."
-    return _figure(chart, passing)
+    return figure(chart, passing)
 
 
 def _logits(d: Diagnosis) -> str:
@@ -170,7 +141,7 @@ def _logits(d: Diagnosis) -> str:
     chart = Chart("Logits", "logit, as served", "% of the rows", (low, high), (0.0, 1.35 * float(np.max(heights))))
     for name, height in zip(CLASSES, heights, strict=True):
         chart.steps(edges.tolist(), height.tolist(), name.lower(), name=name)
-    return _figure(chart, f"From {low:,.1f} to {high:,.1f}; a sound model stays within ±10.")
+    return figure(chart, f"From {low:,.1f} to {high:,.1f}; a sound model stays within ±10.")
 
 
 def _loss(history: Sequence[Epoch]) -> str:
@@ -185,4 +156,4 @@ def _loss(history: Sequence[Epoch]) -> str:
     for values, style, name in ((training, "down", "training rows"), (calibration, "up", "calibration block")):
         chart.line(epochs, values, style, name=name)
         chart.dots(epochs, values, [float("nan")] * len(epochs), style)
-    return _figure(chart, f"Epoch {best} was kept: the best log loss on the calibration block, after the best temperature.")
+    return figure(chart, f"Epoch {best} was kept: the best log loss on the calibration block, after the best temperature.")
