@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: setup run test check lint clean
+.PHONY: setup run test check lint bench clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -43,6 +43,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup ## speed as ratios, in one run: see benchmarks/
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),bench]'
+	$(BIN)/python benchmarks/features.py
+	$(BIN)/python benchmarks/drift.py
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

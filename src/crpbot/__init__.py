@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crpbot.dataset.features.compute import compute_features
+    from crpbot.dataset.features.live import LiveFeatures
+    from crpbot.dataset.features.sets import feature_set
     from crpbot.errors import CrpbotError
     from crpbot.factory import diagnose, run, train_model
     from crpbot.market.candles import Candles
@@ -26,12 +28,14 @@ _HOMES = {
     "Candles": "crpbot.market.candles",
     "Checkpoint": "crpbot.model.checkpoint",
     "CrpbotError": "crpbot.errors",
+    "LiveFeatures": "crpbot.dataset.features.live",
     "Recipe": "crpbot.model.recipe",
     "Registry": "crpbot.registry",
     "Signal": "crpbot.signals.signal",
     "V7EnhancedFNN": "crpbot.model.network",
     "compute_features": "crpbot.dataset.features.compute",
     "diagnose": "crpbot.factory",
+    "feature_set": "crpbot.dataset.features.sets",
     "load_checkpoint": "crpbot.model.loading",
     "load_recipe": "crpbot.model.recipe",
     "newest_signal": "crpbot.signals.signal",
@@ -45,12 +49,14 @@ __all__ = [
     "Candles",
     "Checkpoint",
     "CrpbotError",
+    "LiveFeatures",
     "Recipe",
     "Registry",
     "Signal",
     "V7EnhancedFNN",
     "compute_features",
     "diagnose",
+    "feature_set",
     "load_checkpoint",
     "load_recipe",
     "newest_signal",

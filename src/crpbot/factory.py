@@ -6,14 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crpbot.dataset.assemble import assemble, labelled_rows
 from crpbot.dataset.baselines import best_one_feature_rule
-from crpbot.dataset.features.compute import Features
-from crpbot.dataset.features.sets import FeatureSet
 from crpbot.dataset.labels import classify, fit_theta, label_digest
-from crpbot.dataset.splits import Split, split_by_rows
 from crpbot.disk import write_whole
 from crpbot.errors import DatasetError
 from crpbot.market.candles import Candles
@@ -29,7 +25,6 @@ from crpbot.quality.diagnosis import diagnose_checkpoint
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
 from crpbot.quality.report.data import Judgement, weigh
-from crpbot.quality.report.features import FeatureBlocks
 from crpbot.quality.report.html import report_page
 from crpbot.registry import Decision, Registry
 from crpbot.signals.signal import Signal, newest_signal
@@ -107,7 +102,7 @@ def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:
     features, rule = recipe.features, recipe.label.rule
     found = labelled_rows(candles, features.table, rule, max_gap_minutes=features.max_gap_minutes)
     try:
-        split_rows(recipe, candles.time[found.rows], found.known)
+        recipe.split.cut(candles.time[found.rows], found.known)
     except DatasetError as error:
         raise DatasetError(f"{symbol}: {error}") from None
 
@@ -153,7 +148,7 @@ def make_model(
     """
     rule = recipe.label.rule
     data = assemble(candles, recipe.features.table, rule, max_gap_minutes=recipe.features.max_gap_minutes)
-    blocks = split_rows(recipe, data.time, data.known)
+    blocks = recipe.split.cut(data.time, data.known)
     theta = fit_theta(data.moves[blocks.train], rule, neutral_share=recipe.label.neutral_share)
     y = classify(data.moves, theta)
     training = Rows(data.x[blocks.train], y[blocks.train])
@@ -190,22 +185,6 @@ def make_model(
         ),
     )
     return checkpoint, trained.history, calibration.x[-PROBE_ROWS:]
-
-
-def split_rows(recipe: Recipe, time: NDArray[np.int64], known: NDArray[np.int64]) -> Split:
-    """Cut rows into the blocks of `recipe`."""
-    choice = recipe.split
-    return split_by_rows(time, known, train=choice.train, calibration=choice.calibration, embargo=choice.embargo)
-
-
-def feature_blocks(symbol: str, candles: Candles, table: FeatureSet, features: Features, recipe: Recipe) -> FeatureBlocks:
-    """Cut features of `candles` into the blocks that `recipe` would train, calibrate and test on."""
-    found = labelled_rows(candles, table, recipe.label.rule, max_gap_minutes=recipe.features.max_gap_minutes)
-    split = split_rows(recipe, candles.time[found.rows], found.known)
-    place = np.searchsorted(features.rows, found.rows)
-    blocks = {"training": split.train, "calibration": split.calibration, "test": split.test}
-    rows = {name: slice(int(place[block.start]), int(place[block.stop - 1]) + 1) for name, block in blocks.items()}
-    return FeatureBlocks(symbol, candles, table, features, rows)
 
 
 def diagnose(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from strategies import walk
 
 from crpbot.dataset.features.compute import compute_features
 from crpbot.market.files import write_candles
+from crpbot.model.recipe import recipe_text
 
 pytestmark = pytest.mark.slow  # each starts an interpreter, and most of them torch
 
@@ -103,6 +105,31 @@ def test_features_are_a_table_for_other_tools(place: Path) -> None:
     assert frame["time"][0] == datetime.fromtimestamp(market(rows=6_000).time[199] / 1000, UTC)
 
 
+def test_features_are_listed_with_unit_and_formula() -> None:
+    done = crpbot("features", "--list")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^rsi_14 +scale-free +100 \* ratio\(sum\(gain, 14\), ", done.stdout, re.MULTILINE)
+    assert re.search(r"^gain +max\(close - before, 0\)", done.stdout, re.MULTILINE)
+    relative = json.loads(crpbot("features", "--list", "--json", "--set", "relative-72").stdout)
+    assert len(relative["features"]) == 72
+    assert {feature["unit"] for feature in relative["features"]} == {"scale-free"}
+    assert relative["warm_up"] == 199
+
+
+def test_features_of_a_recipe_of_one_s_own_are_a_file_and_a_page(place: Path) -> None:
+    text = recipe_text("v7")
+    own = '[features]\nset = "own"\n[features.formulas]\nup = "close / open"\nfar = "close / lag(close, 30) - 1"\n'
+    (place / "own.toml").write_text(text[: text.index("[features]")] + own + text[text.index("[label]") :])
+    done = crpbot(
+        "features", NOISE, "--symbol", "SOL-USD", "--recipe", "own.toml", "-o", "own.parquet", "--html", "own.html", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    assert "5,970 rows of 2 features of 6,000 candles: own.html" in done.stdout
+    assert "0 of 2 features left the training range" in done.stdout
+    assert pl.read_parquet(place / "own.parquet").columns == ["time", "up", "far"]
+    assert "features of SOL-USD" in (place / "own.html").read_text()
+
+
 def test_a_made_up_market_never_goes_live(place: Path) -> None:
     done = crpbot("promote", place / "R" / "BTC-USD", "--candles", NOISE, "--home", place / "home")
     assert done.returncode == 1
@@ -133,6 +160,10 @@ def test_strict_makes_a_refusal_an_exit_code(place: Path) -> None:
         (["diagnose", "none.pt"], "found nothing at none.pt"),
         (["diagnose", "BTC-USD.parquet"], "must be a checkpoint"),
         (["features", "bad.csv", "-o", "x.parquet"], "row 1: high must not be below"),
+        (["features", "BTC-USD.parquet"], "must be given with -o F or --html F"),
+        (["features", "--list", "--set", "moon"], "a feature set must be one of founding-72, relative-72"),
+        (["features", "synthetic:random-walk:150", "--symbol", "A-B", "-o", "x"], "features need 200 candles without a gap"),
+        (["features", "synthetic:random-walk:300", "--symbol", "A-B", "--html", "x"], "at least 100 rows"),
         (["run", "--gates", "easy"], "must be one of market, seed"),
         (["train"], "Missing option"),
     ],

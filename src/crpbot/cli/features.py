@@ -49,9 +49,8 @@ def command(
     from crpbot.dataset.features.files import write_features
     from crpbot.disk import write_whole
     from crpbot.errors import DatasetError
-    from crpbot.factory import feature_blocks
     from crpbot.market.source import open_source
-    from crpbot.quality.report.features import features_page
+    from crpbot.quality.report.features import feature_blocks, features_page
 
     nameless = Path(candles).is_file() and symbol_in(Path(candles).name) is None
     wanted = symbol or ("BTC-USD" if nameless else None)  # features do not depend on the symbol

@@ -10,8 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crpbot.dataset.features.sets import FEATURE_SETS, FeatureSet, extend, feature_set
 from crpbot.dataset.labels import Exits, LabelRule
+from crpbot.dataset.splits import Split, split_by_rows
 from crpbot.errors import RecipeError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}")
@@ -114,6 +118,10 @@ class SplitChoice:
     train: float = field(metadata=_inside(0, 1))
     calibration: float = field(metadata=_inside(0, 1))
     embargo: int = field(metadata=_between(0, 100_000))
+
+    def cut(self, time: NDArray[np.int64], known: NDArray[np.int64]) -> Split:
+        """Cut the rows of one symbol, as `split_by_rows` does."""
+        return split_by_rows(time, known, train=self.train, calibration=self.calibration, embargo=self.embargo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from crpbot.dataset.labels import CLASSES, DOWN, UP
 from crpbot.quality.diagnosis import Metrics
-from crpbot.quality.metrics import Mean
+from crpbot.quality.metrics import Mean, percent
 
 GateTable = Literal["market", "seed"]
 
@@ -138,15 +138,6 @@ def _errors(mean: Mean | None) -> float | None:
     if mean.error == 0:
         return 0.0 if mean.value == 0 else float("inf") * mean.value
     return mean.value / mean.error
-
-
-def percent(value: float | None) -> str:
-    """Write a fraction for people.
-
-    >>> percent(0.4837), percent(None)
-    ('48.4 %', 'unknown')
-    """
-    return "unknown" if value is None else f"{100 * value:.1f} %"
 
 
 def _skill_of_direction(m: Metrics) -> float | None:

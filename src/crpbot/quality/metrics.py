@@ -56,6 +56,15 @@ def mean_by_days(x: Floats, day: Ints) -> Mean:
     return Mean(value, float(np.sqrt(n_days / (n_days - 1) * (sums**2).sum()) / len(x)))
 
 
+def percent(value: float | None) -> str:
+    """Write a fraction for people.
+
+    >>> percent(0.4837), percent(None)
+    ('48.4 %', 'unknown')
+    """
+    return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
 def log_loss(probabilities: Floats, y: Ints) -> float:
     """Return the mean of −ln p(true class); lower is better. A probability of 0 counts as 1e-300."""
     return float(-np.log(np.maximum(probabilities[np.arange(len(y)), y], _TINY)).mean())

@@ -1,8 +1,12 @@
 """Features of whole histories, segment by segment: the batch form of a program."""
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -14,7 +18,8 @@ from crpbot.market.candles import Candles
 
 Array = NDArray[np.float64]
 
-BLOCK = 16_384
+
+BLOCK = 32_768
 """Rows computed at a time, so that the columns in work fit the processor's cache. The numbers do not depend on it."""
 
 OPERATIONS: Mapping[str, Callable[..., Array]] = {
@@ -56,80 +61,144 @@ def rows_with_features(candles: Candles, features: FeatureSet, *, max_gap_minute
 def compute_features(candles: Candles, features: FeatureSet | None = None, *, max_gap_minutes: int = 0) -> Features:
     """Compute the features of every candle that has enough history in its own segment; by default `founding-72`.
 
-    The first rows of a segment, `features.warm_up` of them, are left out. No value depends on later candles.
+    The first rows of a segment, `features.warm_up` of them, are left out. No value depends on later candles. Blocks of rows are
+    computed side by side on the cores of this machine; the numbers do not depend on how many there are.
     """
     features = features or feature_set("founding-72")
     program, warm_up = features.program, features.warm_up
     rows = rows_with_features(candles, features, max_gap_minutes=max_gap_minutes)
     columns = np.empty((len(features.names), len(rows)))
-    columns_read = [(position, step) for position, step in enumerate(program.steps) if step.op in COLUMNS]
-    recursive = [position for position, step in enumerate(program.steps) if step.op == "ema"]
-    done = 0
-    for segment in candles.segments(max_gap_minutes=max_gap_minutes):
-        if segment.stop - segment.start <= warm_up:
-            continue
-        whole = {position: getattr(candles, step.op)[segment] for position, step in columns_read}
-        # Exponential means remember the whole segment: they are computed first, once.
-        whole |= evaluate(program, recursive, whole)
-        for start in range(0, segment.stop - segment.start - warm_up, BLOCK):
-            stop = min(start + warm_up + BLOCK, segment.stop - segment.start)
-            near = {position: column[start : stop - program.steps[position].warm_up] for position, column in whole.items()}
-            n_rows = stop - start - warm_up
-            found = evaluate(program, program.outputs, near)
-            for column, output in zip(columns, program.outputs, strict=True):
-                column[done : done + n_rows] = found[output][-n_rows:]
-            done += n_rows
+    inputs = {at: step.op for at, step in enumerate(program.steps) if step.op in COLUMNS}
+    levels = _recursive(program)
+    jobs = _schedule(program, program.outputs, [*inputs, *chain.from_iterable(levels)])
+    work, done = [], 0
+    with ThreadPoolExecutor(_cores()) as pool:
+        for segment in candles.segments(max_gap_minutes=max_gap_minutes):
+            n_rows = segment.stop - segment.start
+            if n_rows <= warm_up:
+                continue
+            whole = {at: getattr(candles, column)[segment] for at, column in inputs.items()}
+            for level in levels:  # exponential means remember the whole segment: they are computed first, once
+                means = pool.map(partial(_last, whole), [_schedule(program, [at], whole) for at in level])
+                whole |= zip(level, means, strict=True)
+            for start in range(warm_up, n_rows, BLOCK):
+                stop = min(start + BLOCK, n_rows)
+                near = {at: column[start - warm_up : stop - program.steps[at].warm_up] for at, column in whole.items()}
+                work.append(pool.submit(_fill, columns[:, done : done + stop - start], program, jobs, near))
+                done += stop - start
+        for one in work:
+            one.result()
     return Features(features.names, rows, columns.T)
 
 
-def evaluate(program: Program, wanted: Iterable[int], given: Mapping[int, Array]) -> dict[int, Array]:
-    """Run the steps that `wanted` need, on a stretch of one segment.
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An operation on arrays, and what its place in a program says.
 
-    Args:
-        program: of the steps.
-        wanted: steps, by position.
-        given: results that are there already; at least the columns.
-
-    Returns:
-        The result of each wanted step: an array from the first row that has a result, `warm_up` rows after the start of the
-        stretch.
+    Attributes:
+        at: the step whose result it makes.
+        run: the operation.
+        args: which results it takes, and which of their rows.
+        free: results that nobody needs after it.
 
     """
-    wanted = tuple(wanted)
-    last_use = _needed(program, wanted, given)
-    done: dict[int, Array | float] = dict(given)
-    for position in sorted(position for position in last_use if position not in given):
-        step = program.steps[position]
-        later = [step.warm_up - program.steps[arg].warm_up for arg in step.args]
-        done[position] = _run(step, [done[arg] for arg in step.args], later)
-        for arg in set(step.args):
-            if last_use[arg] == position:
-                del done[arg]  # memory that is still in the cache is used again
-    return {position: np.asarray(done[position]) for position in wanted}
+
+    at: int
+    run: Callable[..., Array]
+    args: tuple[tuple[int, slice], ...]
+    free: tuple[int, ...]
 
 
-def _run(step: Step, args: list[Array | float], later: list[int]) -> Array | float:
-    """Run one step; its first row is `later` rows after that of each argument."""
-    if step.op == "lag":  # the same rows of memory, seen from `later` rows on: nothing is copied
-        return np.asarray(args[0])[: -later[0]]
-    args = [arg[rows:] if isinstance(arg, np.ndarray) else arg for arg, rows in zip(args, later, strict=True)]
-    match step.op:
-        case "number":
-            return step.number
-        case "ema":  # y + α·(x − y), y beginning with the first x, bit for bit: `live` does the same
-            return pl.Series(np.asarray(args[0])).ewm_mean(alpha=step.number, adjust=False).to_numpy()
-        case "ratio":
-            empty = np.equal(args[1], 0)
-            return np.where(empty, step.number, args[0] / np.where(empty, 1.0, args[1]))
-        case op:
-            return OPERATIONS[op](*args)
+def _schedule(program: Program, wanted: Sequence[int], given: Iterable[int]) -> tuple[_Job, ...]:
+    """Return the jobs for the results `wanted`, where the results `given` are there already.
+
+    A lag is no job: it is the same memory, its rows taken as later ones.
+    """
+    steps, there = program.steps, set(given)
+    last_use = {at: at for at in wanted}
+    for at in range(len(steps) - 1, -1, -1):
+        if at in last_use and at not in there:
+            for arg, _ in _sources(program, at):
+                last_use[arg] = max(last_use.get(arg, -1), at)
+    jobs = []
+    for at in sorted(last_use.keys() - there):
+        sources = _sources(program, at)
+        free = tuple(one for one in {at, *(arg for arg, _ in sources)} if last_use[one] == at)
+        jobs.append(_Job(at, _operation(steps[at]), sources, free))
+    return tuple(jobs)
 
 
-def _needed(program: Program, wanted: tuple[int, ...], given: Mapping[int, Array]) -> dict[int, int]:
-    """Return the steps that have to be there, each with the last step that reads it; wanted ones are read after the end."""
-    last_use = dict.fromkeys(wanted, len(program.steps))
-    for position in range(len(program.steps) - 1, -1, -1):
-        if position in last_use and position not in given:
-            for arg in program.steps[position].args:
-                last_use.setdefault(arg, position)
-    return last_use
+def _sources(program: Program, at: int) -> tuple[tuple[int, slice], ...]:
+    """Return which results a step reads, and which of their rows: an array begins `warm_up` rows into its stretch."""
+    found = []
+    for arg in program.steps[at].args if program.steps[at].op != "lag" else (at,):
+        step, ago = program.steps[arg], 0
+        if step.op == "lag":
+            arg, ago = step.args[0], int(step.number)  # noqa: PLW2901  the lagged series itself
+        if program.steps[arg].op == "number":
+            found.append((arg, slice(None)))
+        else:
+            found.append((arg, slice(program.steps[at].warm_up - program.steps[arg].warm_up - ago, -ago or None)))
+    return tuple(found)
+
+
+def _operation(step: Step) -> Callable[..., Array]:
+    """Return what `step` does with arrays; a number is an array of one row."""
+
+    def number() -> Array:
+        return np.array([step.number])
+
+    def ema(x: Array) -> Array:
+        # y + α·(x − y), y beginning with the first x, bit for bit: `live` does the same
+        return pl.Series(x).ewm_mean(alpha=step.number, adjust=False).to_numpy()
+
+    def ratio(a: Array, b: Array) -> Array:
+        empty = np.equal(b, 0)
+        return np.where(empty, step.number, a / np.where(empty, 1.0, b)) if empty.any() else a / b
+
+    own: Mapping[str, Callable[..., Array]] = {"number": number, "ema": ema, "ratio": ratio, "lag": np.asarray}
+    return own[step.op] if step.op in own else OPERATIONS[step.op]
+
+
+def _recursive(program: Program) -> list[list[int]]:
+    """Return the exponential means of a program: first those of nothing recursive, then means of those, and so on."""
+    depth: list[int] = []
+    levels: dict[int, list[int]] = {}
+    for at, step in enumerate(program.steps):
+        depth.append(max((depth[arg] for arg in step.args), default=0) + (step.op == "ema"))
+        if step.op == "ema":
+            levels.setdefault(depth[at], []).append(at)
+    return list(levels.values())
+
+
+def _last(given: Mapping[int, Array], jobs: Sequence[_Job]) -> Array:
+    """Run `jobs` and return the result of the last one."""
+    *_, (_, result) = _run(jobs, given)
+    return result
+
+
+def _run(jobs: Sequence[_Job], given: Mapping[int, Array]) -> Iterator[tuple[int, Array]]:
+    """Run `jobs` on a stretch of one segment, and yield each step with its result."""
+    found = dict(given)
+    for job in jobs:
+        result = job.run(*[found[arg][rows] for arg, rows in job.args])
+        found[job.at] = result
+        yield job.at, result
+        for one in job.free:
+            del found[one]  # memory that is still in the cache is used again
+
+
+def _fill(columns: Array, program: Program, jobs: Sequence[_Job], given: Mapping[int, Array]) -> None:
+    """Run `jobs` and write the last rows of the program's outputs to `columns`, shape `(n_features, n)`."""
+    rows = slice(-columns.shape[1], None)
+    places: dict[int, list[int]] = {}
+    for column, output in enumerate(program.outputs):
+        places.setdefault(output, []).append(column)
+    for at, result in chain(given.items(), _run(jobs, given)):
+        for column in places.get(at, ()):
+            columns[column] = result[rows]
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,11 +7,13 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from crpbot.dataset.assemble import labelled_rows
 from crpbot.dataset.drift import Drift, drift_in_words, measure_drift
 from crpbot.dataset.features.compute import Features
 from crpbot.dataset.features.sets import FeatureSet
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.quality.gates import percent
+from crpbot.model.recipe import Recipe
+from crpbot.quality.metrics import percent
 from crpbot.quality.report.page import figure, page
 from crpbot.quality.report.svg import Chart, number
 
@@ -47,6 +49,16 @@ class FeatureBlocks:
         """Compare the test block with the training block."""
         x = self.features.values
         return measure_drift(self.features.names, x[self.blocks["training"]], x[self.blocks["test"]])
+
+
+def feature_blocks(symbol: str, candles: Candles, table: FeatureSet, features: Features, recipe: Recipe) -> FeatureBlocks:
+    """Cut features of `candles` into the blocks that `recipe` would train, calibrate and test on."""
+    found = labelled_rows(candles, table, recipe.label.rule, max_gap_minutes=recipe.features.max_gap_minutes)
+    split = recipe.split.cut(candles.time[found.rows], found.known)
+    place = np.searchsorted(features.rows, found.rows)
+    blocks = {"training": split.train, "calibration": split.calibration, "test": split.test}
+    rows = {name: slice(int(place[block.start]), int(place[block.stop - 1]) + 1) for name, block in blocks.items()}
+    return FeatureBlocks(symbol, candles, table, features, rows)
 
 
 def features_page(data: FeatureBlocks) -> str:

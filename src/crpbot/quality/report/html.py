@@ -9,7 +9,8 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
 from crpbot.model.training import Epoch
 from crpbot.quality.diagnosis import Diagnosis
-from crpbot.quality.gates import GateResult, percent
+from crpbot.quality.gates import GateResult
+from crpbot.quality.metrics import percent
 from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.page import figure, page
 from crpbot.quality.report.svg import Chart

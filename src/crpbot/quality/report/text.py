@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
 from crpbot.quality.diagnosis import Diagnosis, Metrics
-from crpbot.quality.gates import percent
+from crpbot.quality.metrics import percent
 from crpbot.quality.report.data import Judgement
 
 
