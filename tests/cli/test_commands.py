@@ -120,9 +120,8 @@ def test_features_of_a_recipe_of_one_s_own_are_a_file_and_a_page(place: Path) ->
     text = recipe_text("v7")
     own = '[features]\nset = "own"\n[features.formulas]\nup = "close / open"\nfar = "close / lag(close, 30) - 1"\n'
     (place / "own.toml").write_text(text[: text.index("[features]")] + own + text[text.index("[label]") :])
-    done = crpbot(
-        "features", NOISE, "--symbol", "SOL-USD", "--recipe", "own.toml", "-o", "own.parquet", "--html", "own.html", cwd=place
-    )
+    words = ["--symbol", "SOL-USD", "--recipe", "own.toml", "-o", "own.parquet", "--html", "own.html"]
+    done = crpbot("features", NOISE, *words, cwd=place)
     assert done.returncode == 0, done.stderr
     assert "5,970 rows of 2 features of 6,000 candles: own.html" in done.stdout
     assert "0 of 2 features left the training range" in done.stdout
