@@ -43,7 +43,7 @@ class LiveFeatures:
         self._columns = [(position, step.op) for position, step in enumerate(self._steps) if step.op in COLUMNS]
         self._emas = [position for position, step in enumerate(self._steps) if step.op == "ema"]
         self._pick = operator.itemgetter(*features.program.outputs, *features.program.outputs[:1])  # always a tuple
-        self._work = tuple(self._operations(len(self._steps)))
+        self._warm_ups = {step.warm_up for step in self._steps}
         self._time: int | None = None
         self._begin()
 
@@ -109,14 +109,15 @@ class LiveFeatures:
             values[position] = candle[column]
         for queue, _, position in self._past:
             values[position] = queue[0]
-        warm = self._rows >= self.features.warm_up
-        for work, position, a, b in self._work if warm else self._operations(self._rows):
+        if self._rows in self._warm_ups:  # from now on more steps have a result
+            self._work = tuple(self._operations())
+        for work, position, a, b in self._work:
             values[position] = work(values[a], values[b])
         for queue, source, _ in self._past:
             queue.append(values[source])
         self._time = time
         self._rows += 1
-        return np.array(self._pick(values)[:-1]) if warm else None
+        return np.array(self._pick(values)[:-1]) if self._rows > self.features.warm_up else None
 
     def _begin(self) -> None:
         """Forget everything: a new segment starts with the next candle."""
@@ -127,10 +128,10 @@ class LiveFeatures:
             (deque([math.nan] * int(step.number), maxlen=int(step.number)), step.args[0], position) for position, step in lags
         ]
 
-    def _operations(self, rows: int) -> Iterator[tuple[_Operation, int, int, int]]:
-        """Yield the operations that have a result once `rows` candles of the segment are past; the rest would make NaN."""
+    def _operations(self) -> Iterator[tuple[_Operation, int, int, int]]:
+        """Yield the operations that have a result for the next candle of the segment; the rest would make NaN."""
         for position, step in enumerate(self._steps):
-            if step.op not in {*COLUMNS, "number", "lag"} and step.warm_up <= rows:
+            if step.op not in {*COLUMNS, "number", "lag"} and step.warm_up <= self._rows:
                 first, second = step.args[0], position if step.op == "ema" else step.args[-1]
                 yield _operation(step), position, first, second
 
@@ -186,6 +187,7 @@ class LiveFeatures:
 
     def _take(self, rows: int, means: list[float | None], past: list[list[float | None]]) -> None:
         self._rows = rows
+        self._work = tuple(self._operations())
         for position, mean in zip(self._emas, means, strict=True):
             self._values[position] = _or_nan(mean)
         for (queue, _, _), values in zip(self._past, past, strict=True):
