@@ -58,6 +58,15 @@ class LabelRule:
     horizon: int
     exits: Exits = ATR_EXITS
 
+    def __str__(self) -> str:
+        if self.kind == "horizon":
+            return f"the move over the next {self.horizon} candles"
+        unit = "average true ranges" if self.exits.distance == "atr" else "%"
+        return (
+            f"whether a long (UP) or a short trade (DOWN) wins within {self.horizon} candles: "
+            f"stop loss at {self.exits.stop:g} {unit}, take profit {self.exits.reward:g} times as far"
+        )
+
 
 def label_moves(candles: Candles, rule: LabelRule, *, max_gap_minutes: int = 0) -> tuple[Floats, Ints]:
     """Return what the price did after each candle, and when that is known. `classify` makes labels of it.

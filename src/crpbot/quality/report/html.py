@@ -66,7 +66,8 @@ def _facts(d: Diagnosis) -> str:
     return (
         f"<p class=soft>{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} "
         f"({escape(d.data.source)} candles; {seen}). Network {escape(d.model.architecture)}, normalizer {d.model.normalizer}, "
-        f"temperature {d.model.temperature:.3g}. {escape(row_words(d))} <code>{escape(d.model.path)}</code></p>"
+        f"temperature {d.model.temperature:.3g}. Features: {escape(d.checkpoint.feature_set.name)}. "
+        f"Label: {escape(str(d.label.rule))}. {escape(row_words(d))} <code>{escape(d.model.path)}</code></p>"
     )
 
 
