@@ -41,6 +41,12 @@ def test_rows_that_are_all_alike_do_not_hide_a_move() -> None:
     assert (moved.shift, moved.outside, moved.left, moved.moved) == (np.inf, 1, True, True)
 
 
+def test_rows_that_are_alike_have_no_residue() -> None:
+    same, moved = measure_drift(("a", "b"), np.full((70_001, 2), 0.1), np.array([[0.1, 0.2]] * 14_999))
+    assert (same.mean, same.deviation, same.shift, same.moved) == (0.1, 0, 0, False)
+    assert (moved.later_mean, moved.shift) == (0.2, np.inf)
+
+
 def test_a_market_that_doubles_leaves_the_range_of_levels_only() -> None:
     """The same walk at twice the price from the test block on: prices leave their range, the relative set does not notice."""
     market = walk(8_000, seed=2)

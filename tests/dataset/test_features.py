@@ -14,7 +14,7 @@ from crpbot.dataset.features import compute
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.live import LiveFeatures
 from crpbot.dataset.features.sets import FEATURE_SETS, FeatureSet, feature_set
-from crpbot.market.candles import Candles
+from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.files import read_candles
 
 FOUNDING = feature_set("founding-72")
@@ -26,6 +26,7 @@ OWN = FeatureSet(
         "calm": "ratio(std(volume, 7), sum(volume, 7), -1)",
         "drop": "min(lag(log(close / lag(close, 3)), 2), 0)",
         "late": "lag(ema(returns, 12), 4) - std(ema(abs(returns), 5), 40)",
+        "year": "std(returns, 20) * sqrt(525600) * max(1, 2, ema(3, 4))",
         "reach": "sqrt(highest(high, 33) / lowest(low, 33)) - 1",
         "turnover": "volume * close",
     },
@@ -135,6 +136,20 @@ def test_an_allowed_gap_does_not_cut_the_segment(features: FeatureSet) -> None:
     assert len(whole) == 201
     live = LiveFeatures(features, max_gap_minutes=1)
     np.testing.assert_array_equal([row for row in live.follow(gapped) if row is not None], whole)
+
+
+@every_set
+def test_many_short_segments_are_as_good_as_one_by_one(features: FeatureSet) -> None:
+    parts = [walk(length, seed=length) for length in (features.warm_up + 3, 5, features.warm_up, 1, 5_000, features.warm_up + 1)]
+    start, moved = 0, []
+    for part in parts:
+        time = MINUTE * (start + np.arange(len(part)))
+        moved.append(Candles(time, part.open, part.high, part.low, part.close, part.volume))
+        start += len(part) + 1
+    joined = Candles(*(np.concatenate([getattr(part, f.name) for part in moved]) for f in fields(Candles)))
+    alone = [compute_features(part, features).values for part in moved]
+    np.testing.assert_array_equal(compute_features(joined, features).values, np.concatenate(alone))
+    assert compute_features(joined[:0], features).values.shape == (0, len(features))
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from strategies import candles, walk
 
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.live import LiveFeatures
-from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.features.sets import FeatureSet, feature_set
 from crpbot.errors import CandleError, DatasetError
 from crpbot.market.candles import MINUTE, Candles
 
@@ -50,34 +50,68 @@ def test_a_state_is_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(list(restored.follow(market[700:])), compute_features(market).values[-200:])
 
 
+def spoil(key: str, value: object, *place: int) -> object:
+    def change(state: dict) -> None:
+        target = state
+        for step in (key, *place)[:-1]:
+            target = target[step]
+        target[(key, *place)[-1]] = value
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s.update(format="x"), "found that of founding-72"),
-        (lambda s: s.update(feature_set_sha256="0"), "must be of feature set founding-72 as it is now"),
+        (spoil("format", "x"), "found one of founding-72"),
+        (spoil("program_sha256", "0"), "must be of feature set founding-72 as it is now"),
+        (spoil("max_gap_minutes", 1), "of max_gap_minutes 0"),
         (lambda s: s.pop("rows"), "damaged"),
         (lambda s: s["past"].pop(), "damaged"),
         (lambda s: s["past"][3].pop(), "damaged"),
         (lambda s: s["exponential_means"].append(1.0), "damaged"),
-        (lambda s: s["exponential_means"].__setitem__(0, "x"), "damaged"),
+        (spoil("past", 3), "damaged"),
+        (spoil("exponential_means", "x", 0), "damaged"),
+        (spoil("exponential_means", 10**400, 0), "damaged"),
+        (spoil("exponential_means", float("inf"), 0), "damaged"),
+        (spoil("exponential_means", None, 0), "nothing|None where a finite number has to be"),
+        (spoil("past", None, 0, 0), "None where a finite number has to be"),
+        (spoil("past", float("nan"), 0, 0), "damaged"),
+        (spoil("rows", 10**6), "damaged|None where"),
+        (spoil("rows", -5), "damaged"),
+        (spoil("rows", 0), "damaged"),
+        (spoil("rows", 5), "where nothing has to be"),
+        (spoil("rows", float("inf")), "damaged"),
+        (spoil("time", None), "damaged"),
+        (spoil("time", 10**30), "damaged"),
+        (spoil("time", 61_000), "damaged"),
+        (spoil("time", "now"), "damaged"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(change: object, words: str) -> None:
     live = LiveFeatures(FOUNDING)
-    list(live.follow(walk(300)))
+    list(live.follow(walk(230)))
     state = live.state()
     change(state)
     with pytest.raises(DatasetError, match=words):
         LiveFeatures.restore(FOUNDING, state)
-    with pytest.raises(DatasetError, match="found that of None"):
+
+
+def test_a_state_of_something_else_is_refused() -> None:
+    live = LiveFeatures(FOUNDING)
+    list(live.follow(walk(230)))
+    with pytest.raises(DatasetError, match="found one of None"):
         LiveFeatures.restore(FOUNDING, [])
     with pytest.raises(DatasetError, match="must be of feature set relative-72"):
         LiveFeatures.restore(feature_set("relative-72"), live.state())
+    with pytest.raises(DatasetError, match="of max_gap_minutes 3"):
+        LiveFeatures.restore(FOUNDING, live.state(), max_gap_minutes=3)
 
 
 def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{")
-    for name in ("state.json", "nothing.json"):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("state.json", "deep.json", "nothing.json"):
         with pytest.raises(DatasetError, match="must be a saved state"):
             LiveFeatures.load(FOUNDING, tmp_path / name)
 
@@ -93,6 +127,17 @@ def test_live_begins_with_enough_history_only() -> None:
     gapped = joined(market[:100], later(market[100:400], 1))
     live = LiveFeatures.from_history(FOUNDING, gapped)
     assert live.rows == 300
+
+
+def test_a_longer_memory_needs_a_longer_history() -> None:
+    long = FeatureSet("long", "", {"x": "close / ema(ema(close, 400), 200)", "y": "close / open"}, {})
+    assert (FOUNDING.memory, long.memory, FOUNDING.only("rsi_14").memory) == (2_500, 7_500, 2_500)
+    market = walk(9_000, seed=5)
+    with pytest.raises(DatasetError, match="at least 7,500 candles"):
+        LiveFeatures.from_history(long, market[:7_000])
+    late = LiveFeatures.from_history(long, market[1_000:8_500])
+    batch = compute_features(market, long).values
+    np.testing.assert_allclose(list(late.follow(market[8_500:])), batch[8_500:], rtol=1e-9)
 
 
 def test_after_2500_candles_it_does_not_matter_where_the_history_began() -> None:

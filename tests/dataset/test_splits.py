@@ -156,6 +156,33 @@ def test_combinatorial_folds_drop_no_more_than_has_to_be() -> None:
     )
 
 
+def test_a_label_that_reaches_over_a_whole_group_still_purges() -> None:
+    time, known = constant(5_000, 1)
+    known[900:1_000] += 2_500 * MINUTE
+    for fold in combinatorial_purged(time, known, groups=5, test_groups=2, embargo=0):
+        train = np.r_[fold.train]
+        for block in fold.test:
+            overlaps = (time[train] < known[block].max()) & (known[train] > time[block.start])
+            assert not overlaps[train >= block.stop].any()
+
+
+def test_impossible_calls_are_refused() -> None:
+    time, known = constant(5_000, 1)
+    for folds in (0, -2):
+        with pytest.raises(DatasetError, match="folds must be at least 1"):
+            walk_forward(time, known, folds=folds, test=0.1, calibration=0.1, embargo=0)
+    for cut in (
+        lambda: split_by_rows(time, known, train=0.7, calibration=0.15, embargo=-1),
+        lambda: split_by_time({"A": (time, known)}, train=0.7, calibration=0.15, embargo=-1),
+        lambda: walk_forward(time, known, folds=1, test=0.1, calibration=0.1, embargo=-1),
+        lambda: combinatorial_purged(time, known, groups=5, test_groups=2, embargo=-1),
+    ):
+        with pytest.raises(DatasetError, match="embargo must not be negative"):
+            cut()
+    with pytest.raises(DatasetError, match="found none"):
+        split_by_time({}, train=0.7, calibration=0.15, embargo=0)
+
+
 def test_a_choice_of_all_groups_or_none_is_refused() -> None:
     for test_groups in (0, 4, 5):
         with pytest.raises(DatasetError, match="test groups must be at least 1"):

@@ -75,6 +75,41 @@ def test_the_variants_of_v7_differ_in_one_section() -> None:
         assert {key for key in v7 if v7[key] != other[key]} == {"name", "description", section}
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            'distance = "atr"',
+            'distance = "percent"\nreward = 2.0\nstop = 60.0\n#',
+            "must be below 100 percent of the price, found 120",
+        ),
+        ("reward = 1.8", "reward = 0.5", "reward must be between 1 and 100"),
+        ("learning_rate = 0.001", "learning_rate = 1" + "0" * 400, "learning_rate must be a number"),
+        ("learning_rate = 0.001", "learning_rate = " + "9" * 5_000, "must be TOML"),
+        ("learning_rate = 0.001", "learning_rate = " + "[" * 5_000, "must be TOML"),
+        ('description = "', 'description = "\\u007f', "must be one line of printable text"),
+        ('description = "', 'description = "\\n', "must be one line of printable text"),
+    ],
+)
+def test_a_hostile_recipe_is_refused(old: str, new: str, words: str) -> None:
+    text = recipe_text("v7-barrier")
+    assert old in text
+    text = text.replace(old, new, 1)
+    if "percent" in new:
+        text = "\n".join(
+            line
+            for line in text.splitlines()
+            if line.split(" ")[0] not in {"#", "stop", "reward"} or "60.0" in line or line == "reward = 2.0"
+        )
+    with pytest.raises(RecipeError, match=words):
+        recipe_from_toml(text)
+
+
+def test_keys_that_are_no_text_are_refused() -> None:
+    with pytest.raises(RecipeError, match="only known keys, found 1"):
+        recipe_from_dict({**load_recipe("v7").to_dict(), 1: 2})
+
+
 OWN = """
 [features]
 set = "own"

@@ -44,7 +44,7 @@ def test_a_barrier_label_says_which_of_the_two_plans_wins(seed: int, exits: Exit
     candles = walk(150, seed)
     rule = LabelRule(kind="triple-barrier", horizon=20, exits=exits)
     preset = preset_of(Label(rule=rule, theta=0.0, sha256=""))
-    assert preset.expiry_minutes == 20
+    assert (preset.expiry_minutes, preset.hold_minutes) == (20, 20)
     moves, _ = label_moves(candles, rule)
     atr = compute_features(candles, feature_set("founding-72").only("atr_14")).values[:, 0]
     for t in range(14, 130):

@@ -38,6 +38,8 @@ def command(
 
     choices = load_recipe(recipe)
     table = choices.features.table if set_name is None else feature_set(set_name)
+    if as_json and not show:
+        raise typer.BadParameter("belongs to --list", param_hint="--json")
     if show:
         print_catalogue(table, as_json=as_json)
         return
@@ -63,13 +65,13 @@ def command(
             f"features need {table.warm_up + 1} candles without a gap, found none such among {len(market):,}; bring more candles"
         )
     rows = f"{len(features.rows):,} rows of {len(features.names)} features of {len(market):,} candles"
+    if output is not None:
+        write_features(features, market, output)
+        typer.echo(f"{rows}: {output}")
     if html_file is not None:
         data = feature_blocks(Path(candles).name if nameless else name, market, table, features, choices)
         write_whole(html_file, features_page(data))
         typer.echo(f"{rows}: {html_file}\n{drift_in_words(data.drift())}")
-    if output is not None:
-        write_features(features, market, output)
-        typer.echo(f"{rows}: {output}")
 
 
 def print_catalogue(table: "FeatureSet", *, as_json: bool) -> None:

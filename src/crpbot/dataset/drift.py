@@ -22,9 +22,8 @@ class Drift:
         mean, deviation: on the training rows, in the feature's unit.
         later_mean: on the later rows.
         outside: share of the later rows outside the range, least to largest, of the training rows.
-        shift: later mean less training mean, in training deviations; 0 where both are the same, infinite where only the
-            training rows
-            are all alike.
+        shift: later mean less training mean, in training deviations; 0 where both are the same, infinite where the training rows
+            are all alike and the later mean is another.
 
     """
 
@@ -57,9 +56,10 @@ def measure_drift(names: tuple[str, ...], training: Floats, later: Floats) -> tu
     """
     found = []
     for column, name in enumerate(names):
-        then, now = training[:, column], later[:, column]
-        mean, deviation, later_mean = float(then.mean()), float(then.std()), float(now.mean())
-        moved = later_mean - mean
+        level = float(training[0, column])  # rows that are all alike have exactly this mean, and no deviation
+        then, now = training[:, column] - level, later[:, column] - level
+        deviation, moved = float(then.std()), float(now.mean() - then.mean())
+        mean, later_mean = level + float(then.mean()), level + float(now.mean())
         shift = moved / deviation if deviation > 0 else float(np.copysign(np.inf, moved)) if moved else 0.0
         outside = float(((now < then.min()) | (now > then.max())).mean())
         found.append(Drift(name, mean, deviation, later_mean, outside, shift))

@@ -29,7 +29,7 @@ class Split:
         train: rows that weights, normalizer and θ are fitted on.
         calibration: rows that early stopping and the temperature use.
         test: rows that are touched once.
-        dropped: how many rows are in no block, by reason.
+        dropped: how many rows from the first block to the last are in none, by reason.
 
     """
 
@@ -90,7 +90,8 @@ def split_by_time(
         DatasetError: a block of some symbol would have fewer than 100 rows.
 
     """
-    every = np.sort(np.concatenate([time for time, _ in symbols.values()]))
+    _check_embargo(embargo)
+    every = np.sort(np.concatenate([np.empty(0, np.int64), *(time for time, _ in symbols.values())]))
     if len(every) == 0:
         raise DatasetError("a split must have rows, found none; bring more candles")
     moments = [int(every[min(int(len(every) * share), len(every) - 1)]) for share in (train, train + calibration)]
@@ -110,8 +111,8 @@ def walk_forward(
 ) -> tuple[Split, ...]:
     """Cut the rows of one symbol into successive splits whose test blocks follow each other up to the newest row.
 
-    One fold is `split_by_rows`. Each later one moves the boundaries on by one test block, and so learns from more history, or,
-    when `rolling`, from the newest rows only, as many as the first fold had.
+    One fold cuts as `split_by_rows` does, but for a row of rounding. Each later one moves the boundaries on by one test block,
+    and so learns from more history, or, when `rolling`, from the newest rows only, as many as the first fold had.
 
     Args:
         time: open time of each row's candle, in milliseconds, increasing.
@@ -126,6 +127,8 @@ def walk_forward(
         DatasetError: a block would have fewer than 100 rows.
 
     """
+    if folds < 1:
+        raise DatasetError(f"folds must be at least 1, found {folds}; correct it")
     n_rows, n_test, n_calibration = len(time), int(len(time) * test), int(len(time) * calibration)
     splits = []
     for fold in range(folds):
@@ -166,6 +169,7 @@ def combinatorial_purged(time: Times, known: Times, *, groups: int, test_groups:
         raise DatasetError(
             f"test groups must be at least 1 and fewer than the groups, found {test_groups} of {groups}; correct it"
         )
+    _check_embargo(embargo)
     edges = [len(time) * group // groups for group in range(groups + 1)]
     folds = []
     for chosen in combinations(range(groups), test_groups):
@@ -174,7 +178,7 @@ def combinatorial_purged(time: Times, known: Times, *, groups: int, test_groups:
         for group in _joined([slice(edges[group], edges[group + 1]) for group in range(groups) if group not in chosen]):
             start, stop = group.start, group.stop
             if start:  # a test block lies before
-                begun = known[test[[block.stop for block in test].index(start)]].max()
+                begun = max(int(known[block].max()) for block in test if block.stop <= start)
                 start = min(max(int(np.searchsorted(time, begun)), start) + embargo, stop)
             if stop < len(time):
                 stop = _known_until(known, start, stop, int(time[stop]))
@@ -216,6 +220,7 @@ def _split(
         first: the first row of each block that is after its embargo, instead of counting rows.
 
     """
+    _check_embargo(embargo)
     blocks, purged, embargoed = [], 0, 0
     for position, (start, stop) in enumerate(pairwise(edges)):
         begin = first[position] if first else start + embargo * (position > 0)
@@ -227,6 +232,11 @@ def _split(
     _check_enough(list(zip(("training", "calibration", "test"), [[block] for block in blocks], strict=True)), len(time))
     training, calibrating, testing = blocks
     return Split(training, calibrating, testing, dropped={"purged at a boundary": purged, "embargo after a boundary": embargoed})
+
+
+def _check_embargo(embargo: int) -> None:
+    if embargo < 0:
+        raise DatasetError(f"the embargo must not be negative, found {embargo}; correct it")
 
 
 def _check_enough(blocks: Sequence[tuple[str, Sequence[slice]]], n_rows: int) -> None:

@@ -22,7 +22,10 @@ def utc(milliseconds: int) -> str:
     >>> utc(1738114560000)
     '2025-01-29T01:36Z'
     """
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%MZ")
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%MZ")
+    except (OverflowError, OSError, ValueError):  # no calendar goes so far
+        return f"{milliseconds} ms"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +123,4 @@ class Candles:
 
 
 def _readable(milliseconds: int) -> str:
-    try:
-        on_grid = milliseconds % MINUTE == 0
-        return utc(milliseconds) if on_grid else f"{milliseconds} ms"
-    except (OverflowError, OSError, ValueError):
-        return f"{milliseconds} ms"
+    return utc(milliseconds) if milliseconds % MINUTE == 0 else f"{milliseconds} ms"

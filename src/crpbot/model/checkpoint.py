@@ -2,7 +2,9 @@
 
 import io
 import json
+import math
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +27,7 @@ from crpbot.model.recipe import Recipe, recipe_from_dict
 
 FORMAT = "crpbot.checkpoint/2"
 _Record = TypeVar("_Record")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "symbol": checkpoint.symbol,
         "input_size": checkpoint.network.input_size,
         "feature_columns": list(checkpoint.features),
+        "feature_set_sha256": checkpoint.feature_set.sha256,
         "classes": list(CLASSES),
         "recipe": checkpoint.recipe.to_dict(),
         "label": asdict(checkpoint.label),
@@ -236,9 +240,16 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
         rule["exits"] = _record(Exits, rule["exits"])
         label = _record(Label, {**payload["label"], "rule": _record(LabelRule, rule)})
         source = _record(Origin, origin)
-        if label.rule != recipe.label.rule:
-            raise CheckpointError(f"{where} must have the label of its recipe; it was altered: train it again")
-    except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
+        if label.rule != recipe.label.rule or not 0 <= label.theta < math.inf or not _SHA256.fullmatch(label.sha256):
+            raise CheckpointError(
+                f"{where} must have the label of its recipe and a θ of at least 0; it was altered: train it again"
+            )
+        if payload["feature_set_sha256"] != recipe.features.table.sha256:
+            raise CheckpointError(
+                f"{where} must have been trained on the formulas that {recipe.features.set} has now, found another digest; "
+                "use the crpbot that wrote it, or train it again"
+            )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecipeError) as error:
         raise CheckpointError(
             f"{where} must be a whole crpbot checkpoint, found a damaged header: {error}; train it again"
         ) from None

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -64,14 +65,22 @@ class FeatureChoice:
         """The feature set itself."""
         if self.set in FEATURE_SETS:
             return feature_set(self.set)
-        return extend(
-            feature_set(self.base) if self.base else None,
-            name=self.set,
-            description="of the recipe",
-            without=self.without,
-            where=self.where,
-            formulas=self.formulas,
-        )
+        return _own_set(self.set, self.base, self.without, tuple(self.where.items()), tuple(self.formulas.items()))
+
+
+_Texts = tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=16)
+def _own_set(name: str, base: str, without: tuple[str, ...], where: _Texts, formulas: _Texts) -> FeatureSet:
+    return extend(
+        feature_set(base) if base else None,
+        name=name,
+        description="The features of the recipe itself.",
+        without=without,
+        where=dict(where),
+        formulas=dict(formulas),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +104,11 @@ class LabelChoice:
     distance: Literal["atr", "percent"] = "atr"
     stop: float = field(default=1.5, metadata=_between(0.01, 100))
     reward: float = field(default=1.8, metadata=_between(1, 100))
+
+    def __post_init__(self) -> None:
+        if self.distance == "percent" and self.stop * self.reward >= 100:
+            found = f"{self.stop * self.reward:g}"
+            raise RecipeError(f"label.stop times label.reward must be below 100 percent of the price, found {found}; lower one")
 
     @property
     def rule(self) -> LabelRule:
@@ -276,7 +290,7 @@ def recipe_from_toml(text: str, *, where: str = "the recipe") -> Recipe:
     """Read a recipe from TOML; `where` names it in errors."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a decoding error is a ValueError; so is a number of 5,000 digits
         raise RecipeError(f"{where} must be TOML: {error}; correct that line") from None
     return recipe_from_dict(table, where=where)
 
@@ -292,11 +306,7 @@ def _read(kind: type, table: Any, where: str) -> Any:  # noqa: ANN401
     if not isinstance(table, Mapping):
         raise RecipeError(f"{where} must be a section with keys, found {table!r}; write it as [section]")
     known = {f.name: f for f in fields(kind)}
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-            raise RecipeError(f"{where} has only known keys, found {key!r}; {hint}")
+    _check_keys(table, known, where)
     types = get_type_hints(kind)
     values = {}
     for name, one in known.items():
@@ -317,6 +327,16 @@ def _read(kind: type, table: Any, where: str) -> Any:  # noqa: ANN401
     return kind(**values)
 
 
+def _check_keys(table: Mapping[Any, Any], known: Mapping[str, object], where: str) -> None:
+    for key in table:
+        if not isinstance(key, str):
+            raise RecipeError(f"{where} has only known keys, found {key!r}; the keys are {', '.join(known)}")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+            raise RecipeError(f"{where} has only known keys, found {key!r}; {hint}")
+
+
 def _convert(kind: Any, value: Any, place: str) -> Any:  # noqa: ANN401
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
@@ -332,8 +352,10 @@ def _convert(kind: Any, value: Any, place: str) -> Any:  # noqa: ANN401
         if not isinstance(value, Mapping) or not all(type(one) is str for pair in value.items() for one in pair):
             raise RecipeError(f"{place} must be a section of texts, found {value!r:.200}; write it as [section]")
         return dict(value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**53:
         return float(value)
+    if type(value) is str and not value.isprintable():
+        raise RecipeError(f"{place} must be one line of printable text, found {value!r:.80}; correct it")
     if type(value) is not kind:
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
         raise RecipeError(f"{place} must be {words}, found {value!r}; correct it")

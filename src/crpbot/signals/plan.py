@@ -18,7 +18,8 @@ class Preset:
         exits: from the entry to stop loss and take profit.
         account: in quote currency.
         risk: share of the account that is lost when the stop loss is hit, before fees.
-        expiry_minutes: after the close of the candle.
+        expiry_minutes: after the close of the candle; then nobody may enter any more.
+        hold_minutes: after the close of the candle; then the trade is over, whatever it has met. None: no such time.
 
     """
 
@@ -27,6 +28,7 @@ class Preset:
     account: float = 10_000.0
     risk: float = 0.01
     expiry_minutes: int = 30
+    hold_minutes: int | None = None
 
 
 ATR_PRESET = Preset()

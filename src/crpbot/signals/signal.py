@@ -31,6 +31,7 @@ class Signal:
         reason: why there is no plan, or why it has expired; empty for a signal.
         candle: open time of the candle it is of.
         expires: when it stops being valid.
+        close_by: when the trade is to be closed, whatever it has met; None where the label knows no such time.
         side: the more probable of LONG and SHORT.
         confidence: the probability of that very class, not one less the other.
         probabilities: of DOWN, NEUTRAL and UP; None, like side and confidence, where the newest candle has no features.
@@ -44,6 +45,7 @@ class Signal:
     reason: str
     candle: str
     expires: str
+    close_by: str | None
     side: Side | None
     confidence: float | None
     probabilities: tuple[float, float, float] | None
@@ -71,6 +73,7 @@ class Signal:
             f"  take profit  {p.take_profit:,.{digits}f}  (risk:reward 1:{p.risk_reward:g})",
             f"  size         {p.size:.6g} {self.symbol.split('-')[0]}, risking {p.risk_money:,.2f} {self.symbol.split('-')[1]}",
             f"  valid until  {self.expires}",
+            *([] if self.close_by is None else [f"  close by     {self.close_by}"]),
         ]
         return "\n".join(lines)
 
@@ -88,7 +91,10 @@ def preset_of(label: Label | None) -> Preset:
     """Return the distances of a model's plans: a label that follows trades to their exits means those very trades."""
     if label is None or label.rule.kind == "horizon":
         return ATR_PRESET
-    return replace(ATR_PRESET, exits=label.rule.exits, expiry_minutes=label.rule.horizon)
+    horizon = label.rule.horizon
+    return replace(
+        ATR_PRESET, exits=label.rule.exits, expiry_minutes=min(ATR_PRESET.expiry_minutes, horizon), hold_minutes=horizon
+    )
 
 
 def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now: int) -> Signal:
@@ -118,24 +124,28 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         symbol=checkpoint.symbol,
         stage=stage,
         status="no signal",
-        reason=f"the newest candle needs {features.warm_up} candles before it without a gap, and has {len(recent) - 1}",
+        reason=f"the newest candle needs {max(features.warm_up, 14)} candles before it without a gap, and has {len(recent) - 1}",
         candle=utc(opened),
         expires=utc(expires),
+        close_by=None if preset.hold_minutes is None else utc(closed + preset.hold_minutes * MINUTE),
         side=None,
         confidence=None,
         probabilities=None,
         plan=None,
     )
-    values = compute_features(recent, features, max_gap_minutes=choice.max_gap_minutes).values
-    if not len(values):
+    atr_14 = feature_set("founding-72").only("atr_14")
+    if len(recent) <= max(features.warm_up, atr_14.warm_up):
         return silent
-    probabilities = checkpoint.predict(values[-1:]).probabilities[0]
+    values, ranges = (
+        compute_features(recent, table, max_gap_minutes=choice.max_gap_minutes).values[-1:] for table in (features, atr_14)
+    )
+    probabilities = checkpoint.predict(values).probabilities[0]
+    if not np.isfinite(probabilities).all():
+        return replace(silent, reason="the model gives no finite probabilities")
     down, neutral, up = (float(probabilities[c]) for c in (DOWN, NEUTRAL, UP))
     side: Side = "LONG" if up > down else "SHORT"
     confidence = max(up, down)
-    price = float(recent.close[-1])
-    ranges = compute_features(recent, feature_set("founding-72").only("atr_14"), max_gap_minutes=choice.max_gap_minutes)
-    atr = float(ranges.values[-1, 0]) if len(ranges.rows) else 0.0
+    price, atr = float(recent.close[-1]), float(ranges[0, 0])
     status: Status = "signal"
     reason = ""
     if now < closed:
@@ -146,6 +156,8 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         status, reason = "no signal", f"its confidence {confidence:.1%} is below {THRESHOLD:.0%}"
     elif preset.exits.stop_distance(price, atr) == 0:
         status, reason = "no signal", "the price has not moved for 14 candles, so no distance to the stop loss can be set"
+    elif (1 + preset.exits.reward) * preset.exits.stop_distance(price, atr) >= price:
+        status, reason = "no signal", "the market moves so much that an exit would lie at or below 0"
     elif now >= expires:
         status, reason = "expired", f"it was valid until {utc(expires)}"
     return replace(

@@ -2,6 +2,7 @@
 
 import operator
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.features.program import COLUMNS, Program, Step
 from crpbot.dataset.features.sets import FeatureSet, feature_set
-from crpbot.market.candles import Candles
+from crpbot.errors import DatasetError
+from crpbot.market.candles import Candles, utc
 
 Array = NDArray[np.float64]
 
 
+SHORT = 4_096
+"""Segments up to this length are computed at once: handing them to another core would take longer."""
 BLOCK = 32_768
 """Rows computed at a time, so that the columns in work fit the processor's cache. The numbers do not depend on it."""
 
@@ -63,32 +67,52 @@ def compute_features(candles: Candles, features: FeatureSet | None = None, *, ma
 
     The first rows of a segment, `features.warm_up` of them, are left out. No value depends on later candles. Blocks of rows are
     computed side by side on the cores of this machine; the numbers do not depend on how many there are.
+
+    Raises:
+        DatasetError: a formula gave a number that is not finite, as those of one's own may where they overflow.
+
     """
     features = features or feature_set("founding-72")
     program, warm_up = features.program, features.warm_up
     rows = rows_with_features(candles, features, max_gap_minutes=max_gap_minutes)
     columns = np.empty((len(features.names), len(rows)))
     inputs = {at: step.op for at, step in enumerate(program.steps) if step.op in COLUMNS}
-    levels = _recursive(program)
-    jobs = _schedule(program, program.outputs, [*inputs, *chain.from_iterable(levels)])
-    work, done = [], 0
+    levels, there = [], list(inputs)
+    for level in _recursive(program):
+        levels.append((level, [_schedule(program, [at], there) for at in level]))
+        there += level
+    jobs = _schedule(program, program.outputs, there)
+    blocks, done = [], 0
     with ThreadPoolExecutor(_cores()) as pool:
         for segment in candles.segments(max_gap_minutes=max_gap_minutes):
             n_rows = segment.stop - segment.start
             if n_rows <= warm_up:
                 continue
             whole = {at: getattr(candles, column)[segment] for at, column in inputs.items()}
-            for level in levels:  # exponential means remember the whole segment: they are computed first, once
-                means = pool.map(partial(_last, whole), [_schedule(program, [at], whole) for at in level])
-                whole |= zip(level, means, strict=True)
+            long = n_rows > SHORT
+            for level, means in levels:  # exponential means remember the whole segment: they are computed first, once
+                find = partial(_last, dict(whole))
+                whole |= zip(level, pool.map(find, means) if long else map(find, means), strict=True)
             for start in range(warm_up, n_rows, BLOCK):
                 stop = min(start + BLOCK, n_rows)
                 near = {at: column[start - warm_up : stop - program.steps[at].warm_up] for at, column in whole.items()}
-                work.append(pool.submit(_fill, columns[:, done : done + stop - start], program, jobs, near))
+                block = (columns[:, done : done + stop - start], program, jobs, near)
+                blocks.append(pool.submit(_fill, *block).result if long else partial(bool, _fill(*block)))
                 done += stop - start
-        for one in work:
-            one.result()
+        finite = all(block() for block in blocks)
+    if not finite:
+        _refuse(candles, features, rows, columns)
     return Features(features.names, rows, columns.T)
+
+
+def _refuse(candles: Candles, features: FeatureSet, rows: NDArray[np.intp], columns: Array) -> None:
+    for name, column in zip(features.names, columns, strict=True):
+        if not np.isfinite(column).all():
+            row = int(np.isfinite(column).argmin())
+            raise DatasetError(
+                f"feature {name} of {features.name} must be finite, found {column[row]} at {utc(int(candles.time[rows[row]]))}; "
+                "rewrite its formula so that it cannot overflow"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +196,9 @@ def _recursive(program: Program) -> list[list[int]]:
 
 
 def _last(given: Mapping[int, Array], jobs: Sequence[_Job]) -> Array:
-    """Run `jobs` and return the result of the last one."""
-    *_, (_, result) = _run(jobs, given)
-    return result
+    """Run `jobs` and return the result of the last one; the others are not kept."""
+    with np.errstate(all="ignore"):
+        return deque(_run(jobs, given), maxlen=1)[0][1]
 
 
 def _run(jobs: Sequence[_Job], given: Mapping[int, Array]) -> Iterator[tuple[int, Array]]:
@@ -188,15 +212,19 @@ def _run(jobs: Sequence[_Job], given: Mapping[int, Array]) -> Iterator[tuple[int
             del found[one]  # memory that is still in the cache is used again
 
 
-def _fill(columns: Array, program: Program, jobs: Sequence[_Job], given: Mapping[int, Array]) -> None:
-    """Run `jobs` and write the last rows of the program's outputs to `columns`, shape `(n_features, n)`."""
+def _fill(columns: Array, program: Program, jobs: Sequence[_Job], given: Mapping[int, Array]) -> bool:
+    """Run `jobs`, write the last rows of the outputs to `columns`, shape `(n_features, n)`, and say whether all are finite."""
     rows = slice(-columns.shape[1], None)
     places: dict[int, list[int]] = {}
     for column, output in enumerate(program.outputs):
         places.setdefault(output, []).append(column)
-    for at, result in chain(given.items(), _run(jobs, given)):
-        for column in places.get(at, ()):
-            columns[column] = result[rows]
+    finite = True
+    with np.errstate(all="ignore"):
+        for at, result in chain(given.items(), _run(jobs, given)):
+            for column in places.get(at, ()):
+                columns[column] = result[rows]
+                finite &= bool(np.isfinite(columns[column].sum()))
+    return finite
 
 
 def _cores() -> int:

@@ -1,21 +1,22 @@
 """Formulas: from the text of each feature to one program that batch and live both run.
 
 A formula is arithmetic over a candle's columns and their past: `close / lag(close, 1) - 1`. There is no way to write "the next
-candle", so no formula can look ahead; a divisor has to be certainly above 0 and units have to fit, so no formula makes numbers
-that are not finite, or that nobody can name. Batch and live run the same steps in the same order, which is why their numbers are
-the same to the last bit. The file `sets/founding-72.toml` explains the functions.
+candle", so no formula can look ahead; a divisor has to be certainly above 0, and units have to fit. Batch and live run the same
+steps in the same order, which is why their numbers are the same. The file `sets/founding-72.toml` explains the functions.
 """
 
 import ast
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from crpbot.dataset.features.program import COLUMNS, BadFormulaError, Builder, Program, Step
+from crpbot.dataset.features.program import COLUMNS, MOST_MEANS, MOST_ROWS, BadFormulaError, Builder, Program, Step
 from crpbot.errors import RecipeError
 
 LONGEST_TEXT = 500
 MOST_FEATURES = 1_000
+MOST_WARM_UP = 50_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 _FUNCTIONS: Mapping[str, tuple[Callable[..., int], range]] = {
@@ -34,6 +35,7 @@ _FUNCTIONS: Mapping[str, tuple[Callable[..., int], range]] = {
     "sqrt": (Builder.sqrt, range(1, 2)),
 }
 
+_TAKEN = {*COLUMNS, *_FUNCTIONS, "time"}
 _OPERATORS: Mapping[type[ast.operator], Callable[..., int]] = {
     ast.Add: Builder.add,
     ast.Sub: Builder.subtract,
@@ -54,8 +56,9 @@ def compile_formulas(formulas: Mapping[str, str], where: Mapping[str, str], *, w
         RecipeError: a formula is not one, divides by what may be 0, mixes units, or refers to itself.
 
     """
-    if not 0 < len(formulas) <= MOST_FEATURES:
-        raise RecipeError(f"{what} must have 1 to {MOST_FEATURES:,} formulas, found {len(formulas):,}; correct it")
+    if not 0 < len(formulas) <= MOST_FEATURES or len(where) > MOST_FEATURES:
+        found = f"{len(formulas):,} and {len(where):,}"
+        raise RecipeError(f"{what} must have 1 to {MOST_FEATURES:,} features and at most as many parts, found {found}")
     reader = _Reader({**where, **formulas}, what)
     if len(reader.texts) < len(formulas) + len(where):
         twice = ", ".join(sorted(set(formulas) & set(where)))
@@ -66,7 +69,15 @@ def compile_formulas(formulas: Mapping[str, str], where: Mapping[str, str], *, w
         outputs = tuple(reader.named(name) for name in formulas)
     except RecursionError:
         raise RecipeError(f"{what} must not nest its formulas so deeply; define the innermost parts first") from None
-    return _without_unused(reader.builder.steps, outputs)
+    program = _without_unused(reader.builder.steps, outputs)
+    rows = sum(int(step.number) for step in program.steps if step.op == "lag")
+    means = sum(step.op == "ema" for step in program.steps)
+    if program.warm_up > MOST_WARM_UP or rows > MOST_ROWS or means > MOST_MEANS:
+        raise RecipeError(
+            f"{what} must be worth at most {MOST_WARM_UP:,} rows of warm-up, {MOST_ROWS:,} numbers of past and {MOST_MEANS:,} "
+            f"exponential means, found {program.warm_up:,}, {rows:,} and {means:,}; use shorter windows"
+        )
+    return program
 
 
 def _without_unused(steps: Sequence[Step], outputs: tuple[int, ...]) -> Program:
@@ -90,7 +101,7 @@ class _Reader:
         self._open: list[str] = []
         self._what = what
         for name in texts:
-            if not (isinstance(name, str) and _NAME.fullmatch(name)) or name in COLUMNS or name in _FUNCTIONS:
+            if not (isinstance(name, str) and _NAME.fullmatch(name)) or name in _TAKEN:
                 raise RecipeError(
                     f"{what}: a name must be small letters, digits and _, begin with a letter, and be no column or function; "
                     f"found {name!r}; rename it"
@@ -113,8 +124,12 @@ class _Reader:
         text = self.texts[name]
         if not isinstance(text, str) or len(text) > LONGEST_TEXT:
             raise BadFormulaError(f"a formula must be text of at most {LONGEST_TEXT} characters, found {text!r:.80}; split it")
+        if "#" in text or not text.isprintable():
+            raise BadFormulaError(f"a formula must be one line without comments, found {text!r}; correct it")
         try:
-            return ast.parse(text.strip(), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Python's, about code that is no formula
+                return ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, MemoryError):
             raise BadFormulaError(
                 f"a formula must be arithmetic like close / lag(close, 1) - 1, found {text!r}; correct it"

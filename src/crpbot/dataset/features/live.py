@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.dataset.features.program import COLUMNS, Step
+from crpbot.dataset.features.program import COLUMNS, ON_NUMBERS, Step
 from crpbot.dataset.features.sets import FeatureSet
 from crpbot.disk import write_whole
 from crpbot.errors import CandleError, DatasetError
 from crpbot.market.candles import MINUTE, Candles, utc
 
 FORMAT = "crpbot.live-features/1"
-HISTORY = 2_500
-"""Candles of one segment after which no exponential mean up to 200 remembers where it began: (1 − 2/201)^2500 = 1e-11."""
 
 _Operation = Callable[[float, float], float]
 
@@ -52,16 +50,17 @@ class LiveFeatures:
         """Return the state after `candles`, ready for the next one.
 
         Raises:
-            DatasetError: the last segment is shorter than 2,500 candles and may have begun before the first of them, so the
-                exponential means would not be those of the whole segment.
+            DatasetError: the last segment is shorter than `features.memory` (2,500 candles for the sets of the package) and may
+                have
+                begun before the first of them, so the exponential means would not be those of the whole segment.
 
         """
         segments = list(candles.segments(max_gap_minutes=max_gap_minutes))
         recent = candles[segments[-1]] if segments else candles
-        if len(recent) < HISTORY and len(segments) < 2:
+        if len(recent) < features.memory and len(segments) < 2:
             raise DatasetError(
-                f"live features must start from at least {HISTORY:,} candles since the last gap, or from candles that show the "
-                f"gap; found {len(recent):,} and no gap before them: bring more history, or a saved state"
+                f"live features must start from at least {features.memory:,} candles since the last gap, or from candles that "
+                f"show the gap; found {len(recent):,} and no gap before them: bring more history, or a saved state"
             )
         live = cls(features, max_gap_minutes=max_gap_minutes)
         for _ in live.follow(recent):
@@ -92,6 +91,7 @@ class LiveFeatures:
 
         Raises:
             CandleError: it is not one candle, or not later than the last one; the state stays as it was.
+            DatasetError: a formula gave a number that is not finite; the candle is taken, and the next one may be pushed.
 
         """
         if len(candle) != 1:
@@ -104,6 +104,20 @@ class LiveFeatures:
                 raise CandleError(f"candles must come in order: the last one is {utc(self._time)}, found {utc(time)}; drop it")
             if time - self._time > MINUTE * (1 + self.max_gap_minutes):
                 self._begin()
+        self._advance(candle)
+        self._time = time
+        if self._rows <= self.features.warm_up:
+            return None
+        found = np.array(self._pick(self._values)[:-1])
+        if not np.isfinite(found).all():
+            name = self.features.names[int(np.isfinite(found).argmin())]
+            raise DatasetError(
+                f"feature {name} of {self.features.name} must be finite, found another number at {utc(time)}; "
+                "rewrite its formula so that it cannot overflow"
+            )
+        return found
+
+    def _advance(self, candle: Mapping[str, float]) -> None:
         values = self._values
         for position, column in self._columns:
             values[position] = candle[column]
@@ -115,9 +129,7 @@ class LiveFeatures:
             values[position] = work(values[a], values[b])
         for queue, source, _ in self._past:
             queue.append(values[source])
-        self._time = time
         self._rows += 1
-        return np.array(self._pick(values)[:-1]) if self._rows > self.features.warm_up else None
 
     def _begin(self) -> None:
         """Forget everything: a new segment starts with the next candle."""
@@ -142,7 +154,7 @@ class LiveFeatures:
         return {
             "format": FORMAT,
             "feature_set": self.features.name,
-            "feature_set_sha256": self.features.sha256,
+            "program_sha256": self.features.program.sha256,
             "max_gap_minutes": self.max_gap_minutes,
             "time": self._time,
             "rows": self._rows,
@@ -155,45 +167,49 @@ class LiveFeatures:
         write_whole(path, json.dumps(self.state()))
 
     @classmethod
-    def restore(cls, features: FeatureSet, state: Mapping[str, Any]) -> "LiveFeatures":
+    def restore(cls, features: FeatureSet, state: Mapping[str, Any], *, max_gap_minutes: int = 0) -> "LiveFeatures":
         """Return the object whose `state` this is: it goes on as if it had never stopped.
 
         Raises:
-            DatasetError: the state is damaged, of another version, or of other formulas.
+            DatasetError: the state is damaged, of another version, of other formulas, or of another rule for gaps.
 
         """
-        if not isinstance(state, Mapping) or state.get("format") != FORMAT or state.get("feature_set_sha256") != features.sha256:
+        wanted = {"format": FORMAT, "program_sha256": features.program.sha256, "max_gap_minutes": max_gap_minutes}
+        if not isinstance(state, Mapping) or any(state.get(key) != value for key, value in wanted.items()):
             found = state.get("feature_set") if isinstance(state, Mapping) else None
             raise DatasetError(
-                f"the saved state must be of feature set {features.name} as it is now and of format {FORMAT}, found that of "
-                f"{found}; start from history instead"
+                f"the saved state must be of feature set {features.name} as it is now, of max_gap_minutes {max_gap_minutes} and "
+                f"of format {FORMAT}, found one of {found!s:.40}; start from history instead"
             )
+        live = cls(features, max_gap_minutes=max_gap_minutes)
         try:
-            live = cls(features, max_gap_minutes=int(state["max_gap_minutes"]))
-            live._time = None if state["time"] is None else int(state["time"])
-            live._take(int(state["rows"]), state["exponential_means"], state["past"])
+            live._take(state["time"], state["rows"], state["exponential_means"], state["past"])
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(f"the saved state must be whole, found a damaged one ({error}); start from history") from None
         return live
 
     @classmethod
-    def load(cls, features: FeatureSet, path: Path) -> "LiveFeatures":
+    def load(cls, features: FeatureSet, path: Path, *, max_gap_minutes: int = 0) -> "LiveFeatures":
         """Return the object that `save` wrote."""
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DatasetError(f"{path} must be a saved state: {error}; start from history instead") from None
-        return cls.restore(features, state)
+        return cls.restore(features, state, max_gap_minutes=max_gap_minutes)
 
-    def _take(self, rows: int, means: list[float | None], past: list[list[float | None]]) -> None:
-        self._rows = rows
-        self._work = tuple(self._operations())
+    def _take(self, time: int | None, rows: int, means: list[float | None], past: list[list[float | None]]) -> None:
+        """Take what `state` gave; a number is there exactly where the segment has been long enough."""
+        if type(rows) is not int or rows < 0 or (time is None) != (rows == 0) or (rows and not _is_time(time)):
+            raise ValueError(f"{rows!s:.20} rows until {time!s:.20}")
+        self._time, self._rows = time, rows
         for position, mean in zip(self._emas, means, strict=True):
-            self._values[position] = _or_nan(mean)
-        for (queue, _, _), values in zip(self._past, past, strict=True):
+            self._values[position] = _number(mean, there=rows > self._steps[position].warm_up)
+        for (queue, source, _), values in zip(self._past, past, strict=True):
             if len(values) != queue.maxlen:
                 raise ValueError(f"{len(values)} values for {queue.maxlen} rows")
-            queue.extend(_or_nan(value) for value in values)
+            first = rows - len(values) - self._steps[source].warm_up
+            queue.extend(_number(value, there=first + ago >= 0) for ago, value in enumerate(values))
+        self._work = tuple(self._operations())
 
 
 def _operation(step: Step) -> _Operation:
@@ -206,25 +222,19 @@ def _operation(step: Step) -> _Operation:
     def ratio(a: float, b: float) -> float:
         return a / b if b else number
 
-    one_row: Mapping[str, _Operation] = {
-        "add": operator.add,
-        "subtract": operator.sub,
-        "multiply": operator.mul,
-        "divide": operator.truediv,
-        "maximum": max,
-        "minimum": min,
-        "absolute": lambda x, _: abs(x),
-        "log": lambda x, _: float(np.log(x)),  # numpy's, so that the last bit is that of batch
-        "sqrt": lambda x, _: math.sqrt(x),
-        "ema": ema,
-        "ratio": ratio,
-    }
-    return one_row[step.op]
+    return {"ema": ema, "ratio": ratio, **ON_NUMBERS}[step.op]
 
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _number(value: float | None, *, there: bool) -> float:
+    """Return a number of a state, or NaN where there has to be none."""
+    if there != (value is not None) or not (value is None or (type(value) is float and math.isfinite(value))):
+        raise ValueError(f"{value!s:.20} where {'a finite number' if there else 'nothing'} has to be")
+    return math.nan if value is None else value
+
+
+def _is_time(time: Any) -> bool:  # noqa: ANN401  it comes from a file
+    return type(time) is int and time % MINUTE == 0 and abs(time) < 2**53

@@ -5,15 +5,26 @@ together from pieces of 1, 2, 4, … rows, each made of two of half its size: a 
 its own rows alone, and carries no rounding error along, as running sums do.
 """
 
-from collections.abc import Callable
+import hashlib
+import json
+import math
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 LONGEST = 10_000
 """The most rows that one window or lag may reach back."""
 MOST_STEPS = 100_000
+MOST_MEANS = 1_000
+MOST_ROWS = 1_000_000
+"""The most past numbers that all lags of a program may keep."""
 LARGEST = 1e12
-"""The largest number in a formula."""
+"""The largest number in a formula; the smallest but 0 is 1 over it."""
+HISTORY = 2_500
+"""The least candles of one segment that live features start from."""
 
 
 class BadFormulaError(Exception):
@@ -92,6 +103,55 @@ class Program:
         """Rows at the start of a segment in which some formula has no result."""
         return max(self.steps[step].warm_up for step in self.outputs)
 
+    @property
+    def sha256(self) -> str:
+        """Digest of the steps."""
+        steps = [[step.op, step.args, step.number] for step in self.steps]
+        return hashlib.sha256(json.dumps([steps, self.outputs]).encode()).hexdigest()
+
+    @property
+    def memory(self) -> int:
+        """Rows of a segment after which it does not matter where it began.
+
+        An exponential mean of span n remembers its first value with a weight of ((n − 1)/(n + 1))^k after k rows: e^−25, about
+        1e-11, after 12.5·n. Means of means add up. At least 2,500.
+        """
+        rows: list[float] = []
+        for step in self.steps:
+            own = 12.5 * (2 / step.number - 1) if step.op == "ema" else step.number if step.op == "lag" else 0
+            rows.append(own + max((rows[arg] for arg in step.args), default=0))
+        return max(HISTORY, math.ceil(max(rows)))
+
+
+def _divide(a: float, b: float) -> float:
+    return a / b if b else math.nan
+
+
+def _maximum(a: float, b: float) -> float:
+    return a if a > b or a != a else b  # noqa: PLR0124  NaN, which is not itself, wins as in numpy
+
+
+def _minimum(a: float, b: float) -> float:
+    return a if a < b or a != a else b  # noqa: PLR0124
+
+
+def _log(a: float, _: float) -> float:
+    return float(np.log(a)) if a > 0 else math.nan  # numpy's, so that the last bit is that of batch
+
+
+ON_NUMBERS: Mapping[str, Callable[[float, float], float]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": _divide,
+    "maximum": _maximum,
+    "minimum": _minimum,
+    "absolute": lambda a, _: abs(a),
+    "log": _log,
+    "sqrt": lambda a, _: math.sqrt(a),
+}
+"""What the operations of one row do with two numbers; those of one number ignore the second."""
+
 
 class Builder:
     """Writes steps; the same operation on the same steps is written once.
@@ -112,6 +172,8 @@ class Builder:
         return self._step(name)
 
     def _step(self, op: str, *args: int, number: float = 0.0, unit: Unit = PURE, warm_up: int = 0, sign: int = ANY) -> int:
+        if op in ON_NUMBERS and all(self.steps[arg].op == "number" for arg in args):
+            return self.number(ON_NUMBERS[op](self.steps[args[0]].number, self.steps[args[-1]].number))
         key = (op, args, number)
         if key not in self._known:
             if op in COLUMNS:
@@ -125,8 +187,8 @@ class Builder:
 
     def number(self, value: float) -> int:
         """Return a constant."""
-        if not abs(value) <= LARGEST:
-            raise BadFormulaError(f"a number must be finite and at most {LARGEST:g}, found {value!s:.30}; correct it")
+        if not (value == 0 or 1 / LARGEST <= abs(value) <= LARGEST):
+            raise BadFormulaError(f"a number must be 0 or between {1 / LARGEST:g} and {LARGEST:g}, found {value!s:.30}")
         sign = POSITIVE if value > 0 else NOT_NEGATIVE if value == 0 else ANY
         return self._step("number", number=float(value), sign=sign)
 
@@ -142,8 +204,6 @@ class Builder:
     def add(self, a: int, b: int) -> int:
         """Return a + b."""
         x, y = self._value(a), self._value(b)
-        if x is not None and y is not None:
-            return self.number(x + y)
         if x == 0 or y == 0:
             return b if x == 0 else a
         signs = self.steps[a].sign, self.steps[b].sign
@@ -152,9 +212,6 @@ class Builder:
 
     def subtract(self, a: int, b: int) -> int:
         """Return a − b."""
-        x, y = self._value(a), self._value(b)
-        if x is not None and y is not None:
-            return self.number(x - y)
         prices = {self.steps[a].op, self.steps[b].op} <= set(COLUMNS[:4])
         above = prices and (self.steps[a].op == "high" or self.steps[b].op == "low")  # no candle is otherwise
         unit = self._same_unit(a, b, "what is subtracted")
@@ -162,19 +219,13 @@ class Builder:
 
     def multiply(self, a: int, b: int) -> int:
         """Return a · b."""
-        x, y = self._value(a), self._value(b)
-        if x is not None and y is not None:
-            return self.number(x * y)
-        sign = NOT_NEGATIVE if a == b else self._least_sign(a, b)
+        sign = max(NOT_NEGATIVE, self.steps[a].sign) if a == b else self._least_sign(a, b)
         return self._step("multiply", a, b, unit=self.steps[a].unit.times(self.steps[b].unit), sign=sign)
 
     def divide(self, a: int, b: int) -> int:
         """Return a / b, where b is certainly above 0."""
-        x, y = self._value(a), self._value(b)
         if self.steps[b].sign != POSITIVE:
             raise BadFormulaError("a divisor must be certainly above 0, found one that may be 0; write ratio(a, b, instead)")
-        if x is not None and y is not None:
-            return self.number(x / y)
         return self._step("divide", a, b, unit=self.steps[a].unit.times(self.steps[b].unit, -1), sign=self._least_sign(a, b))
 
     def ratio(self, a: int, b: int, instead: int) -> int:
@@ -183,6 +234,9 @@ class Builder:
         unit = self.steps[a].unit.times(self.steps[b].unit, -1)
         if value is None or (value != 0 and unit != PURE):
             raise BadFormulaError(f"the third argument of ratio must be a number in the unit of the quotient ({unit}); write 0")
+        x, y = self._value(a), self._value(b)
+        if x is not None and y is not None:
+            return self.number(x / y if y else value)
         sign = min(self.steps[a].sign, self.steps[instead].sign) if self.steps[b].sign != ANY else ANY
         return self._step("ratio", a, b, number=value, unit=unit, sign=sign)
 
@@ -230,12 +284,17 @@ class Builder:
         if rows == 0 or step.op == "number":
             return a
         if step.op == "lag":
-            return self._lag(step.args[0], int(step.number) + rows)
+            rows += int(step.number)
+            a, step = step.args[0], self.steps[step.args[0]]
+        if rows > LONGEST:
+            raise BadFormulaError(f"lags of lags must reach back at most {LONGEST:,} rows in all, found {rows:,}; shorten them")
         return self._step("lag", a, number=rows, unit=step.unit, warm_up=rows, sign=step.sign)
 
     def ema(self, a: int, span: int) -> int:
         """Return the exponential mean y ← y + α·(a − y) with α = 2/(span + 1); the first y is the first a of the segment."""
         step = self.steps[a]
+        if step.op == "number" or self._rows(span, least=1) == 1:
+            return a
         return self._step("ema", a, number=2 / (self._rows(span, least=1) + 1), unit=step.unit, sign=step.sign)
 
     def _rows(self, step: int, *, least: int) -> int:

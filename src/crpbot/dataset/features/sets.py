@@ -1,5 +1,6 @@
 """Feature sets: tables of formulas, by name. The package brings two; a recipe may bring its own."""
 
+import ast
 import hashlib
 import json
 import tomllib
@@ -58,13 +59,23 @@ class FeatureSet:
         return self.program.warm_up
 
     @cached_property
-    def sha256(self) -> str:
-        """Digest of what is computed: the names in order and the steps."""
-        steps = [[step.op, step.args, step.number] for step in self.program.steps]
-        return hashlib.sha256(json.dumps([self.names, steps, self.program.outputs]).encode()).hexdigest()
+    def memory(self) -> int:
+        """Candles of a segment after which it does not matter where it began; 2,500 for the sets of the package."""
+        return self.program.memory
 
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what is computed: the formulas with their names and parts, in order, however they are spaced."""
+        texts = [
+            [name, ast.unparse(ast.parse(text.strip()))] for table in (self.formulas, self.where) for name, text in table.items()
+        ]
+        return hashlib.sha256(json.dumps([len(self.formulas), texts]).encode()).hexdigest()
+
+    @cache  # noqa: B019  sets are few, and live as long as the program
     def only(self, *names: str) -> "FeatureSet":
-        """Return a set of some of these features."""
+        """Return a set of some of these features, in the order of this set."""
+        for unknown in (name for name in names if name not in self.formulas):
+            raise RecipeError(f"feature set {self.name} has no feature {unknown!r}; it has {', '.join(self.names)}")
         left = [name for name in self.names if name not in names]
         return extend(self, name=f"{self.name}: {', '.join(names)}", description=self.description, without=left)
 

@@ -99,7 +99,7 @@ def ticks(low: float, high: float) -> list[float]:
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(step * i, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [float(f"{step * i:.12g}") for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def number(value: float) -> str:
