@@ -78,11 +78,6 @@ def test_the_variants_of_v7_differ_in_one_section() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (
-            'distance = "atr"',
-            'distance = "percent"\nreward = 2.0\nstop = 60.0\n#',
-            "must be below 100 percent of the price, found 120",
-        ),
         ("reward = 1.8", "reward = 0.5", "reward must be between 1 and 100"),
         ("learning_rate = 0.001", "learning_rate = 1" + "0" * 400, "learning_rate must be a number"),
         ("learning_rate = 0.001", "learning_rate = " + "9" * 5_000, "must be TOML"),
@@ -94,15 +89,15 @@ def test_the_variants_of_v7_differ_in_one_section() -> None:
 def test_a_hostile_recipe_is_refused(old: str, new: str, words: str) -> None:
     text = recipe_text("v7-barrier")
     assert old in text
-    text = text.replace(old, new, 1)
-    if "percent" in new:
-        text = "\n".join(
-            line
-            for line in text.splitlines()
-            if line.split(" ")[0] not in {"#", "stop", "reward"} or "60.0" in line or line == "reward = 2.0"
-        )
     with pytest.raises(RecipeError, match=words):
-        recipe_from_toml(text)
+        recipe_from_toml(text.replace(old, new, 1))
+
+
+def test_exits_beyond_the_price_are_refused() -> None:
+    plain = load_recipe("v7-barrier").to_dict()
+    plain["label"] |= {"distance": "percent", "stop": 60.0, "reward": 2.0}
+    with pytest.raises(RecipeError, match="must be below 100 percent of the price, found 120"):
+        recipe_from_dict(plain)
 
 
 def test_keys_that_are_no_text_are_refused() -> None:

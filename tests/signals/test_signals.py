@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from strategies import walk
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.sets import feature_set
 from crpbot.dataset.labels import Exits, LabelRule, label_moves
-from crpbot.market.candles import MINUTE
+from crpbot.market.candles import MINUTE, utc
 from crpbot.model.checkpoint import Checkpoint, Label, Prediction
 from crpbot.signals.plan import make_plan
 from crpbot.signals.signal import newest_signal, preset_of
@@ -114,6 +115,47 @@ def test_a_signal_is_of_the_newest_candle_and_knows_its_history() -> None:
 
     whole = compute_features(market()).values[-1:]
     assert signal.probabilities == tuple(row(whole).probabilities[0].tolist())
+
+
+def test_a_model_that_gives_no_number_gives_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, *[float("nan")] * 3)
+    signal = newest_signal(model(), market(), stage="live", now=CLOSED)
+    assert (signal.status, signal.plan, signal.side) == ("no signal", None, None)
+    assert signal.reason == "the model gives no finite probabilities"
+
+
+def barrier(**exits: object) -> Checkpoint:
+    """Return the small model with a label that follows trades."""
+    rule = LabelRule(kind="triple-barrier", horizon=1_440, exits=Exits(**exits))
+    return dataclasses.replace(model(), label=dataclasses.replace(model().label, rule=rule))
+
+
+def test_a_trade_may_last_longer_than_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    signal = newest_signal(barrier(), market(), stage="live", now=CLOSED)
+    assert (signal.status, signal.expires) == ("signal", utc(CLOSED + 30 * MINUTE))
+    assert signal.close_by == utc(CLOSED + 1_440 * MINUTE)
+    assert f"close by     {signal.close_by}" in str(signal)
+    assert newest_signal(barrier(), market(), stage="live", now=CLOSED + 31 * MINUTE).status == "expired"
+    plain = newest_signal(model(), market(), stage="live", now=CLOSED)
+    assert plain.close_by is None
+    assert "close by" not in str(plain)
+
+
+def test_an_exit_below_zero_gives_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.8, 0.1, 0.1)
+    signal = newest_signal(barrier(stop=100.0, reward=100.0), market(), stage="live", now=CLOSED)
+    assert signal.status == "no signal"
+    assert "at or below 0" in signal.reason
+
+
+def test_ten_candles_are_too_few_for_an_order_whatever_the_features_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    features = dataclasses.replace(model().recipe.features, set="short", formulas={"up": "close / lag(close, 3)"})
+    checkpoint = dataclasses.replace(model(), recipe=dataclasses.replace(model().recipe, features=features))
+    short = newest_signal(checkpoint, walk(10), stage="live", now=0)
+    assert short.reason == "the newest candle needs 14 candles before it without a gap, and has 9"
+    assert newest_signal(checkpoint, walk(15), stage="live", now=int(walk(15).time[-1]) + MINUTE).status == "signal"
 
 
 def test_too_short_a_segment_gives_no_signal_and_says_why() -> None:

@@ -156,7 +156,7 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         status, reason = "no signal", f"its confidence {confidence:.1%} is below {THRESHOLD:.0%}"
     elif preset.exits.stop_distance(price, atr) == 0:
         status, reason = "no signal", "the price has not moved for 14 candles, so no distance to the stop loss can be set"
-    elif (1 + preset.exits.reward) * preset.exits.stop_distance(price, atr) >= price:
+    elif preset.exits.reward * preset.exits.stop_distance(price, atr) >= price - preset.zone * atr:
         status, reason = "no signal", "the market moves so much that an exit would lie at or below 0"
     elif now >= expires:
         status, reason = "expired", f"it was valid until {utc(expires)}"
