@@ -20,11 +20,11 @@ from crpbot.market.candles import Candles, utc
 
 Array = NDArray[np.float64]
 
-
 SHORT = 4_096
 """Segments up to this length are computed at once: handing them to another core would take longer."""
-BLOCK = 32_768
-"""Rows computed at a time, so that the columns in work fit the processor's cache. The numbers do not depend on it."""
+BLOCK = 65_536
+"""Rows computed at a time: few enough for the processor's cache, many enough that cores do not wait for the interpreter.
+The numbers do not depend on it."""
 
 OPERATIONS: Mapping[str, Callable[..., Array]] = {
     "add": operator.add,

@@ -51,8 +51,7 @@ class LiveFeatures:
 
         Raises:
             DatasetError: the last segment is shorter than `features.memory` (2,500 candles for the sets of the package) and may
-                have
-                begun before the first of them, so the exponential means would not be those of the whole segment.
+                have begun before the first of them, so the exponential means would not be those of the whole segment.
 
         """
         segments = list(candles.segments(max_gap_minutes=max_gap_minutes))
