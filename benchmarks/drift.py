@@ -28,7 +28,7 @@ def main() -> None:
         for name in FEATURE_SETS:
             table = feature_set(name)
             data = feature_blocks(symbol, candles, table, compute_features(candles, table), recipe)
-            drifts, test = data.drift(), data.blocks["test"]
+            drifts, test = data.drift, data.blocks["test"]
             most = max(drifts, key=lambda drift: abs(drift.shift))
             print(
                 f"{symbol:10}{name:14}{test.stop - test.start:10,}{sum(drift.left for drift in drifts):9}"

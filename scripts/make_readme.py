@@ -18,7 +18,12 @@ SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 
 def crpbot(*words: str) -> str:
     """Return what a command prints."""
-    return subprocess.run([sys.executable, "-m", "crpbot", *words], stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
+    return python("-m", "crpbot", *words)
+
+
+def python(*words: str) -> str:
+    """Return what this Python prints when it is called with `words`."""
+    return subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
 
 
 def put(text: str, mark: str, content: str) -> str:
@@ -58,8 +63,11 @@ def table(columns: dict[str, dict[str, Any]]) -> str:
 
 def benchmark(name: str) -> str:
     """Return what a benchmark prints, as a block."""
-    command = [sys.executable, str(README.parent / "benchmarks" / f"{name}.py")]
-    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
+    return block(python(str(README.parent / "benchmarks" / f"{name}.py")))
+
+
+def block(printed: str) -> str:
+    """Return a block of output in Markdown."""
     return f"```\n{printed.strip()}\n```"
 
 
@@ -85,7 +93,7 @@ def make_run() -> dict[str, str]:
         columns["BTC-USD, scaler lost"] = diagnosis("lost", "BTC-USD")
         columns["level-noise, v7"] = diagnosis("noise", "BTC-USD")
     lines = (textwrap.fill(line, 110, subsequent_indent="    ", drop_whitespace=True) for line in printed.splitlines())
-    return {"run": "```\n" + "\n".join(lines).strip() + "\n```", "table": table(columns)}
+    return {"run": block("\n".join(lines)), "table": table(columns)}
 
 
 if __name__ == "__main__":

@@ -55,13 +55,13 @@ def test_a_market_that_doubles_leaves_the_range_of_levels_only() -> None:
     time = market.time + MINUTE * (np.arange(8_000) >= 6_000)
     doubled = Candles(time, *prices, market.volume)
     founding, relative = (blocks(doubled, feature_set(name)) for name in ("founding-72", "relative-72"))
-    left = {drift.name for drift in founding.drift() if drift.left}
+    left = {drift.name for drift in founding.drift if drift.left}
     assert {"sma_5", "ema_200", "bb_upper_20", "price_channel_low_50"} <= left
     assert not {
         name for name in left if not re.match("sma|ema|bb_(lower|upper)|price_channel_(high|low)|atr|macd|momentum", name)
     }
-    assert not [drift.name for drift in relative.drift() if drift.left]
-    assert drift_in_words(relative.drift()).startswith("0 of 72 features left the training range")
+    assert not [drift.name for drift in relative.drift if drift.left]
+    assert drift_in_words(relative.drift).startswith("0 of 72 features left the training range")
 
 
 def test_the_blocks_are_those_of_the_recipe() -> None:

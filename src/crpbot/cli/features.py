@@ -71,7 +71,7 @@ def command(
     if html_file is not None:
         data = feature_blocks(Path(candles).name if nameless else name, market, table, features, choices)
         write_whole(html_file, features_page(data))
-        typer.echo(f"{rows}: {html_file}\n{drift_in_words(data.drift())}")
+        typer.echo(f"{rows}: {html_file}\n{drift_in_words(data.drift)}")
 
 
 def print_catalogue(table: "FeatureSet", *, as_json: bool) -> None:

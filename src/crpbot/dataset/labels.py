@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.dataset.features.compute import compute_features
-from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.features.sets import average_true_range
 from crpbot.market.candles import MINUTE, Candles
 
 CLASSES = ("DOWN", "NEUTRAL", "UP")
@@ -80,7 +80,7 @@ def label_moves(candles: Candles, rule: LabelRule, *, max_gap_minutes: int = 0) 
     moves, known = np.full(len(candles), np.nan), np.zeros(len(candles), np.int64)
     atr = np.full(len(candles), np.nan)
     if rule.kind == "triple-barrier" and rule.exits.distance == "atr":
-        found = compute_features(candles, feature_set("founding-72").only("atr_14"), max_gap_minutes=max_gap_minutes)
+        found = compute_features(candles, average_true_range(), max_gap_minutes=max_gap_minutes)
         atr[found.rows] = found.values[:, 0]
     for segment in candles.segments(max_gap_minutes=max_gap_minutes):
         rows = segment.stop - segment.start - rule.horizon

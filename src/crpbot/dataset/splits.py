@@ -69,7 +69,7 @@ def split_by_rows(time: Times, known: Times, *, train: float, calibration: float
     """
     n_rows = len(time)
     edges = [0, int(n_rows * train), int(n_rows * (train + calibration)), n_rows]
-    return _split(time, known, edges, [int(time[edge]) for edge in edges[1:3] if edge < n_rows], embargo=embargo)
+    return _split_at(time, known, edges, embargo=embargo)
 
 
 def split_by_time(
@@ -100,7 +100,7 @@ def split_by_time(
         edges = [0, *np.searchsorted(time, moments).tolist(), len(time)]
         after = [0, *np.searchsorted(time, [moment + embargo * MINUTE for moment in moments]).tolist()]
         try:
-            splits[symbol] = _split(time, known, edges, moments, first=after)
+            splits[symbol] = _split(time, known, edges, after, moments)
         except DatasetError as error:
             raise DatasetError(f"{symbol}: {error}") from None
     return splits
@@ -141,8 +141,7 @@ def walk_forward(
                 f"{folds} test blocks of {test:.0%} and a calibration block of {calibration:.0%} must leave rows to train on, "
                 "found none left; lower one"
             )
-        moments = [int(time[edge]) for edge in edges[1:3] if edge < n_rows]
-        splits.append(_split(time, known, edges, moments, embargo=embargo))
+        splits.append(_split_at(time, known, edges, embargo=embargo))
     return tuple(splits)
 
 
@@ -206,25 +205,27 @@ def _known_until(known: Times, start: int, stop: int, moment: int) -> int:
     return start + int(late.argmax()) if late.any() else stop
 
 
-def _split(
-    time: Times, known: Times, edges: list[int], moments: list[int], *, embargo: int = 0, first: list[int] | None = None
-) -> Split:
+def _split_at(time: Times, known: Times, edges: list[int], *, embargo: int) -> Split:
+    """Cut the rows of one symbol at `edges`: each boundary is the moment of its first row, the embargo counts rows."""
+    _check_embargo(embargo)
+    first = [edges[0], *(edge + embargo for edge in edges[1:3])]
+    return _split(time, known, edges, first, [int(time[edge]) for edge in edges[1:3] if edge < len(time)])
+
+
+def _split(time: Times, known: Times, edges: list[int], first: list[int], moments: list[int]) -> Split:
     """Cut rows at `edges`, purge at the boundaries' `moments`, and drop the embargo.
 
     Args:
         time: of each row.
         known: when each label is known.
         edges: start of each block, and the end of the last, as rows.
+        first: the first row of each block that is after its embargo.
         moments: when calibration and test begin, in milliseconds.
-        embargo: rows to drop after a boundary.
-        first: the first row of each block that is after its embargo, instead of counting rows.
 
     """
-    _check_embargo(embargo)
     blocks, purged, embargoed = [], 0, 0
     for position, (start, stop) in enumerate(pairwise(edges)):
-        begin = first[position] if first else start + embargo * (position > 0)
-        begin = min(begin, stop)
+        begin = min(first[position], stop)
         end = _known_until(known, begin, stop, moments[position]) if position < len(moments) else stop
         embargoed += begin - start
         purged += stop - end

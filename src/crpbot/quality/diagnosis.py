@@ -171,7 +171,7 @@ def diagnose_checkpoint(
 
     """
     recipe = checkpoint.recipe or label_recipe
-    rule = recipe.label.rule if checkpoint.label is None else checkpoint.label.rule
+    rule = recipe.label.rule
     data = assemble(candles, checkpoint.feature_set, rule, max_gap_minutes=recipe.features.max_gap_minutes)
     if checkpoint.origin is not None:
         unseen = checkpoint.origin.unseen_from

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crpbot.dataset.features.compute import compute_features
-from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.features.sets import average_true_range
 from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
 from crpbot.errors import CheckpointError
 from crpbot.market.candles import MINUTE, Candles, utc
@@ -120,11 +120,13 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
     opened, closed = int(recent.time[-1]), int(recent.time[-1]) + MINUTE
     preset = preset_of(checkpoint.label)
     expires = closed + preset.expiry_minutes * MINUTE
+    atr_14 = average_true_range()
+    needed = max(features.warm_up, atr_14.warm_up)
     silent = Signal(
         symbol=checkpoint.symbol,
         stage=stage,
         status="no signal",
-        reason=f"the newest candle needs {max(features.warm_up, 14)} candles before it without a gap, and has {len(recent) - 1}",
+        reason=f"the newest candle needs {needed} candles before it without a gap, and has {len(recent) - 1}",
         candle=utc(opened),
         expires=utc(expires),
         close_by=None if preset.hold_minutes is None else utc(closed + preset.hold_minutes * MINUTE),
@@ -133,19 +135,18 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         probabilities=None,
         plan=None,
     )
-    atr_14 = feature_set("founding-72").only("atr_14")
-    if len(recent) <= max(features.warm_up, atr_14.warm_up):
+    if len(recent) <= needed:
         return silent
-    values, ranges = (
-        compute_features(recent, table, max_gap_minutes=choice.max_gap_minutes).values[-1:] for table in (features, atr_14)
-    )
+    values = compute_features(recent, features, max_gap_minutes=choice.max_gap_minutes).values[-1:]
+    newest = recent[-1 - atr_14.warm_up :]
+    atr = float(compute_features(newest, atr_14, max_gap_minutes=choice.max_gap_minutes).values[0, 0])
     probabilities = checkpoint.predict(values).probabilities[0]
     if not np.isfinite(probabilities).all():
         return replace(silent, reason="the model gives no finite probabilities")
     down, neutral, up = (float(probabilities[c]) for c in (DOWN, NEUTRAL, UP))
     side: Side = "LONG" if up > down else "SHORT"
     confidence = max(up, down)
-    price, atr = float(recent.close[-1]), float(ranges[0, 0])
+    price = float(recent.close[-1])
     status: Status = "signal"
     reason = ""
     if now < closed:

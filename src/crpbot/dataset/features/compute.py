@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.features.program import COLUMNS, Program, Step
 from crpbot.dataset.features.sets import FeatureSet, feature_set
-from crpbot.errors import DatasetError
-from crpbot.market.candles import Candles, utc
+from crpbot.market.candles import Candles
 
 Array = NDArray[np.float64]
 
@@ -82,37 +81,37 @@ def compute_features(candles: Candles, features: FeatureSet | None = None, *, ma
         levels.append((level, [_schedule(program, [at], there) for at in level]))
         there += level
     jobs = _schedule(program, program.outputs, there)
-    blocks, done = [], 0
+    blocks, done, finite = [], 0, True
     with ThreadPoolExecutor(_cores()) as pool:
         for segment in candles.segments(max_gap_minutes=max_gap_minutes):
             n_rows = segment.stop - segment.start
             if n_rows <= warm_up:
                 continue
             whole = {at: getattr(candles, column)[segment] for at, column in inputs.items()}
-            long = n_rows > SHORT
+            side_by_side = n_rows > SHORT
             for level, means in levels:  # exponential means remember the whole segment: they are computed first, once
-                find = partial(_last, dict(whole))
-                whole |= zip(level, pool.map(find, means) if long else map(find, means), strict=True)
+                results = (pool.map if side_by_side else map)(partial(_last, whole), means)
+                whole = whole | dict(zip(level, results, strict=True))
             for start in range(warm_up, n_rows, BLOCK):
                 stop = min(start + BLOCK, n_rows)
                 near = {at: column[start - warm_up : stop - program.steps[at].warm_up] for at, column in whole.items()}
                 block = (columns[:, done : done + stop - start], program, jobs, near)
-                blocks.append(pool.submit(_fill, *block).result if long else partial(bool, _fill(*block)))
+                if side_by_side:
+                    blocks.append(pool.submit(_fill, *block))
+                else:
+                    finite &= _fill(*block)
                 done += stop - start
-        finite = all(block() for block in blocks)
+        finite &= all(block.result() for block in blocks)
     if not finite:
         _refuse(candles, features, rows, columns)
     return Features(features.names, rows, columns.T)
 
 
 def _refuse(candles: Candles, features: FeatureSet, rows: NDArray[np.intp], columns: Array) -> None:
-    for name, column in zip(features.names, columns, strict=True):
+    for at, column in enumerate(columns):
         if not np.isfinite(column).all():
             row = int(np.isfinite(column).argmin())
-            raise DatasetError(
-                f"feature {name} of {features.name} must be finite, found {column[row]} at {utc(int(candles.time[rows[row]]))}; "
-                "rewrite its formula so that it cannot overflow"
-            )
+            raise features.not_finite(at, float(column[row]), int(candles.time[rows[row]]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,11 +109,8 @@ class LiveFeatures:
             return None
         found = np.array(self._pick(self._values)[:-1])
         if not np.isfinite(found).all():
-            name = self.features.names[int(np.isfinite(found).argmin())]
-            raise DatasetError(
-                f"feature {name} of {self.features.name} must be finite, found another number at {utc(time)}; "
-                "rewrite its formula so that it cannot overflow"
-            )
+            column = int(np.isfinite(found).argmin())
+            raise self.features.not_finite(column, float(found[column]), time)
         return found
 
     def _advance(self, candle: Mapping[str, float]) -> None:

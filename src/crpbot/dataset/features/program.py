@@ -307,7 +307,7 @@ class Builder:
 
     def sum(self, a: int, rows: int) -> int:
         """Return the sum of a over the last `rows` candles."""
-        return self._window((a,), self._rows(rows, least=1), lambda old, new, _n, _m: (self.add(old[0], new[0]),))[0]
+        return self._gathered(a, rows, self.add)
 
     def mean(self, a: int, rows: int) -> int:
         """Return the mean of a over the last `rows` candles."""
@@ -315,11 +315,11 @@ class Builder:
 
     def highest(self, a: int, rows: int) -> int:
         """Return the largest a of the last `rows` candles."""
-        return self._window((a,), self._rows(rows, least=1), lambda old, new, _n, _m: (self.maximum(old[0], new[0]),))[0]
+        return self._gathered(a, rows, self.maximum)
 
     def lowest(self, a: int, rows: int) -> int:
         """Return the smallest a of the last `rows` candles."""
-        return self._window((a,), self._rows(rows, least=1), lambda old, new, _n, _m: (self.minimum(old[0], new[0]),))[0]
+        return self._gathered(a, rows, self.minimum)
 
     def std(self, a: int, rows: int) -> int:
         """Return the standard deviation of a over the last `rows` candles, with rows − 1 in the denominator.
@@ -336,6 +336,10 @@ class Builder:
 
         _, squares = self._window((a, self.number(0)), self._rows(rows, least=2), join)
         return self.sqrt(self.divide(squares, self.subtract(rows, self.number(1))))
+
+    def _gathered(self, a: int, rows: int, join: Callable[[int, int], int]) -> int:
+        """Return what `join` makes of the last `rows` rows of one series."""
+        return self._window((a,), self._rows(rows, least=1), lambda old, new, _n, _m: (join(old[0], new[0]),))[0]
 
     def _window(
         self,

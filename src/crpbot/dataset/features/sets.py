@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 from crpbot.dataset.features.formulas import compile_formulas
 from crpbot.dataset.features.program import Program, Unit
-from crpbot.errors import RecipeError
+from crpbot.errors import DatasetError, RecipeError
+from crpbot.market.candles import utc
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,13 @@ class FeatureSet:
         ]
         return hashlib.sha256(json.dumps([len(self.formulas), texts]).encode()).hexdigest()
 
-    @cache  # noqa: B019  sets are few, and live as long as the program
+    def not_finite(self, column: int, value: float, time: int) -> DatasetError:
+        """Return the error of a feature, by its column, that is not finite at `time`."""
+        return DatasetError(
+            f"feature {self.names[column]} of {self.name} must be finite, found {value} at {utc(time)}; "
+            "rewrite its formula so that it cannot overflow"
+        )
+
     def only(self, *names: str) -> "FeatureSet":
         """Return a set of some of these features, in the order of this set."""
         for unknown in (name for name in names if name not in self.formulas):
@@ -129,3 +136,9 @@ def feature_set(name: str) -> FeatureSet:
         where=table.get("where", {}),
         formulas=table["features"],
     )
+
+
+@cache
+def average_true_range() -> FeatureSet:
+    """Return the set of `atr_14` alone, in which the distances of orders and of `triple-barrier` labels are counted."""
+    return feature_set("founding-72").only("atr_14")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 
 import numpy as np
@@ -45,6 +46,7 @@ class FeatureBlocks:
     features: Features
     blocks: Mapping[str, slice]
 
+    @cached_property
     def drift(self) -> tuple[Drift, ...]:
         """Compare the test block with the training block."""
         x = self.features.values
@@ -63,7 +65,7 @@ def feature_blocks(symbol: str, candles: Candles, table: FeatureSet, features: F
 
 def features_page(data: FeatureBlocks) -> str:
     """Return the page; everything that comes from a file is escaped."""
-    drifts = data.drift()
+    drifts = data.drift
     title = f"crpbot: features of {data.symbol}"
     ordered = sorted(range(len(drifts)), key=lambda i: (-drifts[i].outside, -abs(drifts[i].shift)))
     return page(
