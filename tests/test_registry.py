@@ -37,7 +37,8 @@ def passing(judgement: Judgement, *, source: str = "file", trained_on: str = "fi
     """Return the judgement as if every gate had passed, of candles of another kind."""
     d = judgement.diagnosis
     checkpoint = dataclasses.replace(d.checkpoint, origin=dataclasses.replace(d.checkpoint.origin, source=trained_on))
-    d = dataclasses.replace(d, checkpoint=checkpoint, data=dataclasses.replace(d.data, source=source))
+    subject = dataclasses.replace(d.subject, checkpoint=checkpoint)
+    d = dataclasses.replace(d, subject=subject, data=dataclasses.replace(d.data, source=source))
     good = tuple(dataclasses.replace(result, passed=True) for result in judgement.verdict.results)
     return dataclasses.replace(judgement, diagnosis=d, verdict=Verdict(table, good))
 
@@ -60,7 +61,8 @@ def test_a_failed_gate_or_an_unknown_history_refuses(judgement: Judgement) -> No
     assert decide(judgement).stage is None
     assert "too-good" in decide(judgement).reason
     good = passing(judgement)
-    foreign = dataclasses.replace(good.diagnosis, checkpoint=dataclasses.replace(good.diagnosis.checkpoint, origin=None))
+    nobody = dataclasses.replace(good.diagnosis.checkpoint, origin=None)
+    foreign = dataclasses.replace(good.diagnosis, subject=dataclasses.replace(good.diagnosis.subject, checkpoint=nobody))
     assert decide(dataclasses.replace(good, diagnosis=foreign)).stage is None
 
 

@@ -10,7 +10,8 @@ from crpbot.factory import make_model, train_model
 from crpbot.market.files import read_candles
 from crpbot.market.synthetic import level_noise_best_accuracy, make_market
 from crpbot.model.recipe import load_recipe
-from crpbot.quality.diagnosis import diagnose_checkpoint
+from crpbot.model.subject import subject_of
+from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import judge
 from crpbot.quality.report.data import Judgement, weigh
 
@@ -22,7 +23,9 @@ SKILL = {"beats-majority", "foretells-direction"}
 def test_a_random_walk_is_refused_for_want_of_skill(seed: int) -> None:
     candles = make_market("random-walk", "BTC-USD", rows=40_000, seed=seed)
     checkpoint = make_model("BTC-USD", candles, quick(), source="synthetic", seed=seed)[0]
-    diagnosis = diagnose_checkpoint(checkpoint, candles, path="m", sha256="0", source="synthetic", label_recipe=load_recipe("v7"))
+    diagnosis = diagnose_subject(
+        subject_of(checkpoint), candles, path="m", sha256="0", source="synthetic", label_recipe=load_recipe("v7")
+    )
     assert {gate.name for gate in judge(diagnosis.metrics, "market").failed} & SKILL
     assert "no-skill" in [cause.code for cause in weigh(diagnosis, "market").causes]
 
@@ -62,7 +65,9 @@ def test_a_sound_model_of_real_candles_has_no_critical_fault_of_form(real_candle
     """Whether it has skill is the market's business; its form is ours. It fits other months and its perpetual's spot too."""
     candles = read_candles(real_candles / "SOL-USD.parquet")
     checkpoint = make_model("SOL-USD", candles, quick(), source="file", seed=0)[0]
-    diagnosis = diagnose_checkpoint(checkpoint, candles, path="m", sha256="0", source="file", label_recipe=load_recipe("v7"))
+    diagnosis = diagnose_subject(
+        subject_of(checkpoint), candles, path="m", sha256="0", source="file", label_recipe=load_recipe("v7")
+    )
     failed = {gate.name for gate in judge(diagnosis.metrics, "market").failed}
     assert not failed & {
         "finite-weights",

@@ -9,21 +9,24 @@ import numpy as np
 
 from crpbot.dataset.assemble import assemble, labelled_rows
 from crpbot.dataset.baselines import best_one_feature_rule
-from crpbot.dataset.labels import classify, fit_theta, label_digest
+from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.labels import LabelRule, classify, fit_theta, label_digest
 from crpbot.disk import write_whole
-from crpbot.errors import DatasetError
+from crpbot.errors import CheckpointError, DatasetError
 from crpbot.market.candles import Candles
-from crpbot.market.source import Source, SourceKind
+from crpbot.market.source import Source, SourceKind, open_source
 from crpbot.model.calibration import refit_temperature
 from crpbot.model.checkpoint import Checkpoint, Label, Origin, save_checkpoint
 from crpbot.model.export import export_scaler
 from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
-from crpbot.model.loading import file_sha256, find_checkpoint, load_checkpoint
+from crpbot.model.loading import ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
 from crpbot.model.recipe import Recipe, load_recipe
+from crpbot.model.subject import Output, function_subject
 from crpbot.model.training import Epoch, Rows, Watch, train
-from crpbot.quality.diagnosis import diagnose_checkpoint
+from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
+from crpbot.quality.repair import Repaired, repair_checkpoint
 from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
 from crpbot.registry import Decision, Registry
@@ -90,7 +93,7 @@ def run(
         checkpoint = folder / checkpoint_name(symbol, recipe.name)
         decision = registry.record(judgement, checkpoint, now=now())
         signal = None
-        if decision.stage is not None:
+        if decision.stage is not None and judgement.diagnosis.checkpoint is not None:
             signal = newest_signal(judgement.diagnosis.checkpoint, candles, stage=decision.stage, now=now())
         outcomes.append(Outcome(symbol, judgement, decision, signal))
     write_whole(out / "report.html", report_page([outcome.judgement for outcome in outcomes]))
@@ -188,34 +191,115 @@ def make_model(
 
 
 def diagnose(
-    model: Path,
-    candles: Candles,
+    model: Path | str | ModelFile | Callable[[Floats], Floats],
+    candles: Candles | Path | str,
     *,
-    source: SourceKind,
+    source: SourceKind | None = None,
     gates: GateTable = "market",
+    symbol: str | None = None,
     label_recipe: Recipe | None = None,
+    scaler: Path | None = None,
+    features: tuple[str, ...] | None = None,
+    output: Output = "probabilities",
     called: str | None = None,
     history: tuple[Epoch, ...] = (),
 ) -> Judgement:
-    """Diagnose a checkpoint file, ours or foreign, on `candles`, and hold the gates against it.
+    """Diagnose any model on `candles`, and hold the gates against it: what is wrong, why, the proof, and what to do.
 
     Args:
-        model: the file, or its model folder.
-        candles: of its symbol.
-        source: kind of the candles.
+        model: a checkpoint file, ours or foreign, or its model folder; or a function of raw features, as the `predict_proba` of
+            an estimator.
+        candles: of its symbol, or where they are: a file, a folder, or `synthetic:NAME`.
+        source: kind of the candles; `file` by default.
         gates: table of gates.
-        label_recipe: whose label a foreign checkpoint is judged by; v7 by default.
-        called: what the report calls the file; its path by default.
+        symbol: whose candles of a folder; by default the model's own, or the one in the name of its file.
+        label_recipe: whose label a foreign model is judged by; v7 by default.
+        scaler: file with the scaler of a checkpoint that lacks one.
+        features: names of the inputs, for a function, or a foreign file that does not say; the 72 of `founding-72` by default.
+        output: what a function returns.
+        called: what the report calls the model; its path by default.
         history: of the training, for the report.
 
+    Raises:
+        CrpbotError: the file or the candles cannot be used.
+
     """
-    file = find_checkpoint(model)
-    diagnosis = diagnose_checkpoint(
-        load_checkpoint(file),
+    if isinstance(model, str | Path):
+        model = open_model(Path(model))
+    if isinstance(model, ModelFile):
+        subject = subject_in(model, scaler=scaler, features=features)
+        name, sha256, market = str(model.path), model.sha256, symbol or model.market
+    else:
+        subject = function_subject(model, features=features or feature_set("founding-72").names, output=output)
+        name, sha256, market = "a function", "", symbol
+    if not isinstance(candles, Candles):
+        candles, source = read_market(str(candles), market)
+    diagnosis = diagnose_subject(
+        subject,
         candles,
-        path=called or str(file),
-        sha256=file_sha256(file),
-        source=source,
+        path=called or name,
+        sha256=sha256,
+        source=source or "file",
         label_recipe=label_recipe or load_recipe("v7"),
     )
     return weigh(diagnosis, gates, history)
+
+
+def repair(
+    model: Path | str | ModelFile,
+    candles: Candles | Path | str,
+    *,
+    out: Path,
+    source: SourceKind | None = None,
+    symbol: str | None = None,
+    label_recipe: Recipe | None = None,
+    scaler: Path | None = None,
+    features: tuple[str, ...] | None = None,
+) -> Repaired:
+    """Write a checkpoint with the remedies that are proven, marked as repaired; nothing is written where none is.
+
+    Args:
+        model: a checkpoint file, ours or foreign, or its model folder.
+        candles: of its symbol, or where they are.
+        out: the new file.
+        source: kind of the candles; `file` by default.
+        symbol: whose candles of a folder.
+        label_recipe: whose label a foreign model is judged by; v7 by default.
+        scaler: file with the scaler of a checkpoint that lacks one.
+        features: names of the inputs of a foreign file that does not say.
+
+    Raises:
+        CrpbotError: the file or the candles cannot be used.
+
+    """
+    opened = model if isinstance(model, ModelFile) else open_model(Path(model))
+    if out.suffix != ".pt" or out.resolve() == opened.path.resolve():
+        raise CheckpointError(f"a repaired checkpoint must be another .pt file, found {out}; name one")
+    checkpoint = checkpoint_in(opened, features=features)
+    brought = None if scaler is None else checkpoint_in(opened, scaler=scaler, features=features)
+    if not isinstance(candles, Candles):
+        candles, source = read_market(str(candles), symbol or opened.market)
+    recipe = label_recipe or load_recipe("v7")
+    repaired = repair_checkpoint(checkpoint, candles, source=source or "file", label_recipe=recipe, brought=brought)
+    if repaired.done:
+        rows = assemble(candles, checkpoint.feature_set, LabelRule(kind="horizon", horizon=1)).x[-PROBE_ROWS:]
+        names = checkpoint.feature_set.names
+        probe = rows[:, [names.index(name) for name in checkpoint.features]]
+        save_checkpoint(repaired.checkpoint, out, probe=probe, read=checkpoint_of)
+    return repaired
+
+
+def read_market(text: str | None, symbol: str | None, *, seed: int = 0) -> tuple[Candles, SourceKind]:
+    """Return the candles that a person means, and their kind.
+
+    Args:
+        text: as `open_source` takes it.
+        symbol: that is meant; None where there is only one.
+        seed: of a known-answer market.
+
+    Raises:
+        CandleError: there are none, or several symbols.
+
+    """
+    source = open_source(text, symbols=(symbol,) if symbol else (), seed=seed)
+    return source.read(symbol or source.only_symbol()), source.kind

@@ -58,7 +58,7 @@ def decide(judgement: Judgement) -> Decision:
     diagnosis, verdict = judgement.diagnosis, judgement.verdict
     if not verdict.passed:
         return Decision(None, f"refused by {', '.join(result.name for result in verdict.failed)}")
-    origin = diagnosis.checkpoint.origin
+    origin = diagnosis.origin
     if origin is None or diagnosis.data.out_of_sample != "yes":
         return Decision(None, "refused: nobody knows which rows this foreign model was trained on")
     if origin.source == "synthetic" or diagnosis.data.source == "synthetic":

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from models import market, quick
 from strategies import walk
 
@@ -22,7 +23,7 @@ from crpbot.model.recipe import recipe_text
 
 pytestmark = pytest.mark.slow  # each starts an interpreter, and most of them torch
 
-COMMANDS = ["run", "features", "train", "diagnose", "promote", "models", "signal"]
+COMMANDS = ["run", "features", "train", "diagnose", "repair", "promote", "models", "signal"]
 NOISE = "synthetic:level-noise:6000"
 
 
@@ -84,6 +85,54 @@ def test_diagnose_writes_what_it_was_asked_for_and_exits_with_the_verdict(place:
     assert pl.read_parquet(place / "p.parquet").height == found["data"]["rows"]
     both = crpbot("diagnose", model, place / "R" / "ETH-USD", "--candles", NOISE, "--json", "-", cwd=place)
     assert [one["model"]["symbol"] for one in json.loads(both.stdout)] == ["BTC-USD", "ETH-USD"]
+
+
+def test_several_models_are_compared_and_the_founding_table_is_printed(place: Path) -> None:
+    done = crpbot("diagnose", place / "R" / "BTC-USD", place / "R" / "ETH-USD", "--candles", NOISE)
+    assert done.returncode == 1
+    table = done.stdout[done.stdout.index("the founding document's table") :]
+    for row in ("Overconfidence >99%", "Class Bias", "Average DOWN Logit", "Average UP Logit", "Logit Range", "Scaler Present"):
+        assert row in table
+
+
+def test_a_file_without_weights_is_an_honest_no(place: Path) -> None:
+    torch.save({"accuracy": 0.71, "epoch": 12}, place / "lstm_BTC-USD_v5.pt")
+    done = crpbot(
+        "diagnose", "lstm_BTC-USD_v5.pt", "--candles", "BTC-USD.parquet", "--json", "n.json", "--html", "n.html", cwd=place
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cause no-weights (critical)" in done.stdout
+    plain = json.loads((place / "n.json").read_text())
+    assert [cause["code"] for cause in plain["causes"]] == ["no-weights"]
+    assert plain["passed"] is False
+    assert [value for value in plain["metrics"].values() if value is not None] == []
+    assert "There is no model in this file. It holds accuracy, epoch." in (place / "n.html").read_text()
+
+
+def test_a_broken_file_is_named_repaired_and_judged_again(place: Path) -> None:
+    """The way of a stranger: diagnose, bring the scaler, repair, diagnose."""
+    payload = torch.load(next((place / "R" / "BTC-USD").glob("*.pt")), weights_only=True)
+    state = {name: tensor for name, tensor in payload["model_state_dict"].items() if not name.startswith("normalizer.")}
+    torch.save({"model_state_dict": state}, place / "lstm_BTC-USD_v7.pt")
+    words = ["lstm_BTC-USD_v7.pt", "--candles", "BTC-USD.parquet"]
+    found = crpbot("diagnose", *words, "--json", "-", cwd=place)
+    first = json.loads(found.stdout)["causes"][0]
+    assert (first["code"], first["what_if"]["metric"]) == ("lost-normalizer", "logit_abs_max")
+    assert first["what_if"]["measures"]["log_loss"]["before"] > first["what_if"]["measures"]["log_loss"]["after"]
+    brought = crpbot("diagnose", *words, "--scaler", place / "R" / "BTC-USD" / "scaler_BTC-USD.pkl", "--json", "-", cwd=place)
+    assert "lost-normalizer" not in [cause["code"] for cause in json.loads(brought.stdout)["causes"]]
+    repaired = crpbot("repair", *words, "-o", "fixed.pt", cwd=place)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "repaired lost-normalizer: inputs standardized by the candles' own statistics" in repaired.stdout
+    assert "repaired and unproven" in repaired.stdout
+    again = crpbot("diagnose", "fixed.pt", "--symbol", "BTC-USD", "--candles", "BTC-USD.parquet", "--json", "-", cwd=place)
+    plain = json.loads(again.stdout)
+    assert "lost-normalizer" not in [cause["code"] for cause in plain["causes"]]
+    assert plain["repairs"][0]["cause"] == "lost-normalizer"
+    nothing = crpbot("repair", "fixed.pt", "-o", "again.pt", "--symbol", "BTC-USD", "--candles", "BTC-USD.parquet", cwd=place)
+    assert nothing.returncode == 1
+    assert "Nothing was written" in nothing.stdout
+    assert not (place / "again.pt").exists()
 
 
 def test_rows_that_the_model_has_seen_are_not_judged(place: Path) -> None:

@@ -1,6 +1,5 @@
 import dataclasses
 import io
-import os
 import pickle
 from pathlib import Path
 
@@ -73,9 +72,10 @@ def without_normalizer() -> Checkpoint:
 
 
 def load_bytes(content: bytes) -> Checkpoint:
-    from crpbot.model.checkpoint import open_payload, read_ours
+    from crpbot.model.archive import read_archive
+    from crpbot.model.checkpoint import read_ours
 
-    return read_ours(open_payload(content, where="it"), where="it")
+    return read_ours(read_archive(content, where="it"), where="it")
 
 
 @pytest.mark.parametrize("fault", ["none", "unfitted", "nan", "zero"])
@@ -130,75 +130,6 @@ def test_an_altered_checkpoint_cannot_be_loaded(tmp_path: Path, change: object, 
         load_checkpoint(altered(tmp_path, change))
 
 
-class Evil:
-    def __reduce__(self) -> tuple:
-        return (os.system, ("touch EXECUTED",))
-
-
-@pytest.mark.parametrize("kind", ["pickle", "zip", "text", "empty", "truncated", "missing"])
-def test_what_is_no_checkpoint_is_refused_and_nothing_runs(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "bad.pt"
-    if kind == "zip":
-        torch.save({"model": Evil()}, path)
-    else:
-        content = {"pickle": pickle.dumps(Evil()), "text": b"hello", "empty": b"", "truncated": to_bytes(model())[:9_000]}
-        if kind in content:
-            path.write_bytes(content[kind])
-    with pytest.raises(CheckpointError):
-        load_checkpoint(path)
-    assert not (tmp_path / "EXECUTED").exists()
-
-
-@pytest.mark.parametrize("form", ["bare", "wrapped", "params", "arrays", "reordered", "one-dimensional"])
-def test_founding_files_are_read_in_their_forms(tmp_path: Path, form: str) -> None:
-    """The same network, saved as the founding system did, predicts the same."""
-    ours = model()
-    state = {name: tensor for name, tensor in ours.network.state_dict().items() if not name.startswith("normalizer.")}
-    mean, scale = ours.network.normalizer.mean, ours.network.normalizer.scale
-    payload: dict = {"model_state_dict": state, "input_size": 72}
-    order = list(range(72))
-    if form == "bare":
-        payload = state
-    elif form == "params":
-        payload["scaler_params"] = {"mean": mean.tolist(), "scale": scale.tolist()}
-    elif form in {"arrays", "one-dimensional"}:
-        payload |= {"scaler_mean": mean, "scaler_scale": scale.float()}
-        payload["model_state_dict"] = state | {"temperature": state["temperature"].reshape(1)}
-    elif form == "reordered":
-        order.reverse()
-        payload["feature_columns"] = [ours.features[i] for i in order]
-        payload["model_state_dict"] = state | {"fc1.weight": state["fc1.weight"][:, order]}
-        payload |= {"scaler_mean": mean[order], "scaler_scale": scale[order]}
-    torch.save(payload, tmp_path / "foreign.pt")
-    foreign = load_checkpoint(tmp_path / "foreign.pt")
-    assert foreign.recipe is None
-    assert foreign.temperature == pytest.approx(ours.temperature)
-    if form in {"bare", "wrapped"}:
-        assert foreign.network.normalizer is None
-        x = (FIRST - mean.numpy()) / scale.numpy()
-    else:
-        x = FIRST[:, order]
-    np.testing.assert_allclose(foreign.predict(x).logits, ours.predict(FIRST).logits, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("payload", "words"),
-    [
-        ({"accuracy": 0.7, "epoch": 3}, "found accuracy, epoch"),
-        ({"lstm.weight_ih_l0": torch.zeros(4, 31)}, "other kinds are not supported"),
-        ({"fc1.weight": torch.zeros(3, 31), "fc1.bias": torch.zeros(3)}, "72 names for 31 inputs"),
-        ({"fc1.weight": torch.zeros(2, 72), "fc1.bias": torch.zeros(2)}, "end in 3 classes"),
-        ([1, 2], "must hold a state dict"),
-        ({"fc1.weight": torch.zeros(3)}, "must hold matrices"),
-    ],
-)
-def test_other_files_are_refused_with_what_they_hold(tmp_path: Path, payload: object, words: str) -> None:
-    torch.save(payload, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=words):
-        load_checkpoint(tmp_path / "x.pt")
-
-
 def test_the_scaler_for_other_tools_has_the_same_numbers(tmp_path: Path) -> None:
     export_scaler(model(), tmp_path / "scaler.pkl")
     scaler = pickle.loads((tmp_path / "scaler.pkl").read_bytes())  # noqa: S301  written just above
@@ -212,13 +143,6 @@ def test_a_lost_scaler_is_not_in_the_checkpoint() -> None:
     assert "normalizer.mean" not in lost.network.state_dict()
     torch.testing.assert_close(lost.network.fc1.weight, model().network.fc1.weight)
     assert dataclasses.replace(load_bytes(to_bytes(lost)).origin) == lost.origin
-
-
-def test_an_unfitted_normalizer_is_as_good_as_none(tmp_path: Path) -> None:
-    state = dict(model().network.state_dict())
-    state["normalizer.mean"], state["normalizer.scale"] = torch.zeros(72), torch.ones(72)
-    torch.save(state, tmp_path / "x.pt")
-    assert load_checkpoint(tmp_path / "x.pt").network.normalizer is None
 
 
 def test_a_folder_gets_its_files_at_the_end(tmp_path: Path) -> None:

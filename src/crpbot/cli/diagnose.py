@@ -6,14 +6,26 @@ from typing import Annotated
 
 import typer
 
-from crpbot.cli.options import CandlesOption, GatesOption, SeedOption, gate_table
+from crpbot.cli.options import (
+    CandlesOption,
+    GatesOption,
+    InputsOption,
+    LabelOption,
+    ScalerOption,
+    SeedOption,
+    SymbolOption,
+    gate_table,
+    names,
+)
 
 
 def command(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Checkpoint files or model folders.")],
     candles: CandlesOption = None,
-    symbol: Annotated[str | None, typer.Option(help="Whose candles; default: the checkpoint's own symbol.")] = None,
-    label: Annotated[str, typer.Option(metavar="RECIPE", help="By whose label a foreign checkpoint is judged.")] = "v7",
+    symbol: SymbolOption = None,
+    label: LabelOption = "v7",
+    scaler: ScalerOption = None,
+    features: InputsOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="F", help="Write diagnosis.json there; - prints it.")
     ] = None,
@@ -22,22 +34,30 @@ def command(
     gates: GatesOption = "market",
     seed: SeedOption = 0,
 ) -> None:
-    """Judge any checkpoint on candles.
+    """Judge any checkpoint on candles: what is wrong, why, and the proof.
 
-    Ours is judged only on rows after what it was fitted on, a foreign one on all. Exit 1 when a required gate fails.
+    Ours is judged only on rows after what it was fitted on, a foreign one on all. Nothing in a file is executed. Several models
+    are compared side by side. Exit 1 when a required gate fails.
 
     Example: crpbot diagnose models/BTC-USD --candles candles/ --html report.html
     """
+    for option, given in (("--predictions", predictions), ("--scaler", scaler), ("--features", features)):
+        if given is not None and len(models) > 1:
+            raise typer.BadParameter("takes one model, found several", param_hint=option)
+    from crpbot.model.loading import open_model
+
+    opened = [open_model(model) for model in models]  # every file is screened before anything heavy is imported
     table = gate_table(gates)
-    if predictions is not None and len(models) > 1:
-        raise typer.BadParameter("takes one model, found several", param_hint="--predictions")
     from crpbot.cli.choose import judge_model
-    from crpbot.cli.show import print_reasons, print_table
+    from crpbot.cli.show import print_founding_table, print_reasons, print_table
     from crpbot.disk import write_whole
     from crpbot.quality.report.data import write_predictions
     from crpbot.quality.report.html import report_page
 
-    judgements = [judge_model(model, candles, symbol=symbol, seed=seed, gates=table, label=label)[1] for model in models]
+    judgements = [
+        judge_model(model, candles, symbol=symbol, seed=seed, gates=table, label=label, scaler=scaler, features=names(features))
+        for model in opened
+    ]
     plain = [judgement.to_dict() for judgement in judgements]
     text = json.dumps(plain if len(plain) > 1 else plain[0], indent=1, ensure_ascii=False) + "\n"
     if html_file is not None:
@@ -50,6 +70,8 @@ def command(
         if json_file is not None:
             write_whole(json_file, text)
         print_table(judgements)
+        if len(judgements) > 1:
+            print_founding_table(judgements)
         for judgement in judgements:
             print_reasons(judgement)
     if not all(judgement.verdict.passed for judgement in judgements):

@@ -45,19 +45,19 @@ def command(
         return
     if candles is None or (output is None and html_file is None):
         raise typer.BadParameter("must be given with -o F or --html F, or --list instead", param_hint="CANDLES")
-    from crpbot.cli.choose import only_symbol, symbol_in
     from crpbot.dataset.drift import drift_in_words
     from crpbot.dataset.features.compute import compute_features
     from crpbot.dataset.features.files import write_features
     from crpbot.disk import write_whole
     from crpbot.errors import DatasetError
     from crpbot.market.source import open_source
+    from crpbot.model.folder import symbol_in
     from crpbot.quality.report.features import feature_blocks, features_page
 
     nameless = Path(candles).is_file() and symbol_in(Path(candles).name) is None
     wanted = symbol or ("BTC-USD" if nameless else None)  # features do not depend on the symbol
     source = open_source(candles, symbols=(wanted,) if wanted else (), seed=seed)
-    name = wanted or only_symbol(source)
+    name = wanted or source.only_symbol()
     market = source.read(name)
     features = compute_features(market, table, max_gap_minutes=choices.features.max_gap_minutes)
     if not len(features.rows):

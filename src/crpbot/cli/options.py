@@ -30,6 +30,20 @@ RecipeOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the training, and of a known-answer market.")]
+SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Whose candles; default: the checkpoint's own symbol.")]
+LabelOption = Annotated[str, typer.Option("--label", metavar="RECIPE", help="By whose label a foreign checkpoint is judged.")]
+ScalerOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--scaler",
+        metavar="FILE",
+        help="Mean and scale for a checkpoint that lacks them: JSON, npz, .pt, or a StandardScaler .pkl.",
+    ),
+]
+InputsOption = Annotated[
+    str | None,
+    typer.Option("--features", metavar="A,B,C", help="Inputs of a foreign checkpoint that does not name them, in its order."),
+]
 GatesOption = Annotated[str, typer.Option("--gates", metavar="market|seed", help="Which table of gates decides.")]
 HomeOption = Annotated[
     Path | None,

@@ -20,12 +20,15 @@ def command(
 
     Example: crpbot promote models/BTC-USD --candles candles/
     """
+    from crpbot.model.loading import open_model
+
+    opened = open_model(model)
     from crpbot.cli.choose import judge_model
     from crpbot.cli.show import console, print_reasons
     from crpbot.registry import Registry
 
-    file, judgement = judge_model(model, candles)
-    decision = Registry(home_folder(home) / "registry").record(judgement, file, now=now())
+    judgement = judge_model(opened, candles)
+    decision = Registry(home_folder(home) / "registry").record(judgement, opened.path, now=now())
     print_reasons(judgement)
     console().print(decision.reason, soft_wrap=True, markup=False)
     if decision.stage != "live":

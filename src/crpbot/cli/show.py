@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crpbot.model.training import Epoch
+    from crpbot.quality.repair import Repaired
     from crpbot.quality.report.data import Judgement
 
 FEWEST_COLUMNS = 110
@@ -68,6 +70,35 @@ def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Se
         table.add_section()
         table.add_row(name, *cells, "")
     console().print(table)
+
+
+def print_founding_table(judgements: "Sequence[Judgement]") -> None:
+    """Print the table of the founding document, one column a model."""
+    from crpbot.quality.report.text import founding_rows
+
+    table = Table(show_header=True, header_style="bold", pad_edge=False)
+    table.add_column("the founding document's table")
+    for judgement in judgements:
+        table.add_column(Text(judgement.name), overflow="fold")
+    for row in founding_rows(judgements):
+        table.add_row(row.name, *row.cells)
+    console().print(table)
+
+
+def print_repair(repaired: "Repaired", out: Path) -> None:
+    """Print what was repaired with its proof, and what is left."""
+    for repair in repaired.done:
+        _say(
+            ("repaired ", "bold"),
+            f"{repair.cause}: {repair.remedy}; log loss {repair.log_loss_before:,.4g} → {repair.log_loss_after:,.4g} "
+            f"on {repair.rows:,} rows that it was not fitted on",
+        )
+    for cause in repaired.left:
+        _say("left ", (cause.code, "bold"), f" ({cause.severity}): {cause.message}")
+    if repaired.done:
+        _say(f"written: {out}, repaired and unproven: the gates decide about it like any other (crpbot diagnose {out})")
+    else:
+        _say("Nothing was written: no remedy lowers the log loss on rows that it was not fitted on.")
 
 
 def print_reasons(judgement: "Judgement") -> None:

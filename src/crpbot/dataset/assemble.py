@@ -80,10 +80,18 @@ def assemble(candles: Candles, features: FeatureSet, rule: LabelRule, *, max_gap
         names=features.names,
         time=candles.time[found.rows],
         known=found.known,
-        x=x.T[:, found.labelled].T,
+        x=_rows(x, found.labelled),
         moves=found.moves,
         dropped={
             "no features: too little history in the segment": len(candles) - len(x),
             "no label: the horizon reaches over the end of the segment": int((~found.labelled).sum()),
         },
     )
+
+
+def _rows(x: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the chosen rows, by columns as they came: a view where they are one run, which saves gigabytes of copying."""
+    places = np.flatnonzero(chosen)
+    if len(places) and places[-1] - places[0] + 1 == len(places):
+        return x[places[0] : places[-1] + 1]
+    return x.T[:, chosen].T

@@ -37,6 +37,19 @@ class Source:
         """The symbols that can be read."""
         return tuple(self.readers)
 
+    def only_symbol(self) -> str:
+        """Return the one symbol that can be read.
+
+        Raises:
+            CandleError: there are several.
+
+        """
+        if len(self.symbols) != 1:
+            raise CandleError(
+                f"one symbol must be meant, found {', '.join(self.symbols)} in {self.name}; say which with --symbol"
+            )
+        return self.symbols[0]
+
     def read(self, symbol: str) -> Candles:
         """Return the candles of `symbol`."""
         check_symbol(symbol)

@@ -14,8 +14,8 @@ _STEPS = 40
 """Halvings of the search interval: below the last digit of a float32."""
 
 
-def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Return the T within 0.05 to 20 that makes softmax(logits / T) most likely.
+def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64], *, least: float = LEAST, most: float = MOST) -> float:
+    """Return the T within `least` to `most` that makes softmax(logits / T) most likely.
 
     (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.) The log loss is convex in β = 1/T,
     and its slope is
@@ -24,6 +24,8 @@ def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     Args:
         logits: before any temperature, shape `(n, classes)`.
         y: class numbers, shape `(n,)`.
+        least: lower bound of the search.
+        most: upper bound of the search.
 
     """
     z = logits - logits.max(axis=1, keepdims=True)
@@ -34,11 +36,11 @@ def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
         expected = (weights * z).sum(axis=1) / weights.sum(axis=1)
         return float((expected - of_truth).mean())
 
-    low, high = math.log(1 / MOST), math.log(1 / LEAST)
+    low, high = math.log(1 / most), math.log(1 / least)
     if slope(math.exp(low)) >= 0:
-        return MOST
+        return most
     if slope(math.exp(high)) <= 0:
-        return LEAST
+        return least
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
@@ -57,3 +59,42 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     weights: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     return weights
+
+
+def fit_offsets(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the offsets of the classes, shape `(classes,)` with sum 0, that make softmax(logits + offsets) most likely.
+
+    At the optimum the mean probability of each class is its share of `y`. Newton's method on a convex loss; every class must
+    occur. (The prior correction of Saerens et al., Neural Computation 14, 2002, with known labels.)
+
+    Args:
+        logits: as served, shape `(n, classes)`.
+        y: class numbers, shape `(n,)`.
+
+    """
+    n_classes = logits.shape[1]
+    wanted = np.maximum(np.bincount(y, minlength=n_classes), 0.5) / len(y)
+    offsets = np.zeros(n_classes)
+    loss = _mean_log_loss(logits, y)
+    for _ in range(_NEWTON_STEPS):
+        p = softmax(logits + offsets)
+        slope = p.mean(axis=0) - wanted
+        curve = np.diag(p.mean(axis=0)) - p.T @ p / len(p) + 1e-9 * np.eye(n_classes)
+        step = np.linalg.solve(curve, slope)
+        step -= step.mean()
+        step *= min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), 1e-12))
+        while (found := _mean_log_loss(logits + offsets - step, y)) > loss and np.abs(step).max() > 1e-9:
+            step /= 2
+        offsets, loss = offsets - step, min(found, loss)
+        if np.abs(step).max() < 1e-7:
+            break
+    return offsets
+
+
+_NEWTON_STEPS = 30
+_LONGEST_STEP = 8.0
+
+
+def _mean_log_loss(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    z = logits - logits.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]).mean())

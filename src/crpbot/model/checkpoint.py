@@ -3,10 +3,8 @@
 import io
 import json
 import math
-import pickle
 import re
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_origin, get_type_hints
@@ -21,6 +19,7 @@ from crpbot.dataset.labels import CLASSES, Exits, LabelRule
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, RecipeError
 from crpbot.market.files import SYMBOL
+from crpbot.model.archive import read_archive
 from crpbot.model.calibration import softmax
 from crpbot.model.network import DirectionNetwork, predict_logits
 from crpbot.model.recipe import Recipe, recipe_from_dict
@@ -96,6 +95,27 @@ class Origin:
     dropped: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What was done to a checkpoint after its training, and the proof: on rows that the remedy was not fitted on.
+
+    Attributes:
+        cause: that was found.
+        remedy: in words.
+        log_loss_before, log_loss_after: in nats, on the same rows; lower is better.
+        rows: how many.
+        candles_sha256: digest of the candles.
+
+    """
+
+    cause: str
+    remedy: str
+    log_loss_before: float
+    log_loss_after: float
+    rows: int
+    candles_sha256: str
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint:
     """A network and everything that must travel with it.
@@ -109,6 +129,7 @@ class Checkpoint:
         recipe: it was made by.
         label: what its classes mean.
         origin: where it comes from.
+        repairs: what was done to it since, in order. A repaired checkpoint is unproven until the gates say otherwise.
 
     """
 
@@ -118,6 +139,7 @@ class Checkpoint:
     recipe: Recipe | None = None
     label: Label | None = None
     origin: Origin | None = None
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def feature_set(self) -> FeatureSet:
@@ -136,17 +158,21 @@ class Checkpoint:
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """Return the file of a checkpoint of ours: tensors and plain JSON types; the same checkpoint gives the same bytes.
+    """Return the file of a checkpoint: tensors and plain JSON types; the same checkpoint gives the same bytes.
+
+    A repaired foreign one is written in the founding form, since nobody knows its recipe, label or origin.
 
     Raises:
         CheckpointError: the recipe normalizes and the network has no fitted normalizer, or it lacks recipe, label or origin.
 
     """
+    if checkpoint.repairs and checkpoint.origin is None:
+        return _saved({"input_size": checkpoint.network.input_size, "feature_columns": list(checkpoint.features)}, checkpoint)
     if not (checkpoint.symbol and checkpoint.recipe and checkpoint.label and checkpoint.origin):
         raise CheckpointError(
             "a checkpoint must be written with its symbol, recipe, label and origin, found one without; train it here"
         )
-    _check_normalizer(checkpoint.network, checkpoint.recipe, "the network")
+    _check_normalizer(checkpoint.network, checkpoint.recipe, "the network", repaired=bool(checkpoint.repairs))
     header = {
         "format": FORMAT,
         "symbol": checkpoint.symbol,
@@ -158,8 +184,13 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "label": asdict(checkpoint.label),
         "origin": asdict(checkpoint.origin),
     }
+    return _saved(header, checkpoint)
+
+
+def _saved(header: Mapping[str, Any], checkpoint: Checkpoint) -> bytes:
+    repairs = {"repairs": [asdict(repair) for repair in checkpoint.repairs]} if checkpoint.repairs else {}
     # A pickle notes which strings are one object: a round trip through JSON makes that the same in every run.
-    payload: dict[str, Any] = json.loads(json.dumps(header))
+    payload: dict[str, Any] = json.loads(json.dumps({**header, **repairs}))
     payload["model_state_dict"] = {
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.network.state_dict().items()
     }
@@ -168,45 +199,30 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
     return buffer.getvalue()
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path, *, probe: NDArray[np.float64]) -> None:
+def save_checkpoint(
+    checkpoint: Checkpoint, path: Path, *, probe: NDArray[np.float64], read: Callable[[Any, str], Checkpoint] | None = None
+) -> None:
     """Write `checkpoint` to `path`, whole, after proof that the file gives the same probabilities.
 
     Args:
         checkpoint: to write.
         path: of the new file.
         probe: raw features to predict with both, shape `(n, n_features)`.
+        read: makes a checkpoint of what the file holds; `read_ours` by default.
 
     Raises:
         CheckpointError: the normalizer is missing or not fitted, or the file read back predicts something else.
 
     """
     content = to_bytes(checkpoint)
-    copy = read_ours(open_payload(content, where=str(path)), where=str(path))
+    payload = read_archive(content, where=str(path))
+    copy = read_ours(payload, where=str(path)) if read is None else read(payload, str(path))
     if not np.array_equal(copy.predict(probe).probabilities, checkpoint.predict(probe).probabilities):
         raise CheckpointError(
             f"{path} must predict what the network in memory predicts, found other probabilities after reading it back; "
             "nothing was written: please report this as a bug"
         )
     write_whole(path, content)
-
-
-def open_payload(content: bytes, *, where: str) -> Any:  # noqa: ANN401
-    """Return what the bytes of a `.pt` file hold, tensors and plain types only; nothing in it is executed.
-
-    Raises:
-        CheckpointError: torch refuses the bytes.
-
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of unusual pickles, and then refuses or reads them
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(
-            f"{where} must be a checkpoint of tensors and plain types, but torch refused it ({reason}); "
-            "export a state dict instead"
-        ) from None
 
 
 def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
@@ -216,6 +232,7 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
         CheckpointError: it is damaged, altered, of another version, or lacks its normalizer.
 
     """
+    repairs = read_repairs(payload, where)
     if payload["format"] != FORMAT:
         raise CheckpointError(
             f"{where} must have the format {FORMAT}, found {payload['format']!r}; train it again, or use the crpbot that wrote it"
@@ -227,6 +244,7 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
         network = DirectionNetwork.from_recipe(
             recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
         )
+        state = {str(name): torch.from_numpy(value) for name, value in state.items() if isinstance(value, np.ndarray)}
         origin = dict(payload["origin"])
         origin["rule"] = _record(OneFeatureRule, origin["rule"])
         origin["prior"] = tuple(origin["prior"])
@@ -264,10 +282,29 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{where} must hold the weights of recipe {recipe.name}: {reason}; train it again") from None
-    _check_normalizer(network, recipe, where)
+    _check_normalizer(network, recipe, where, repaired=bool(repairs))
     return Checkpoint(
-        network=network.eval(), features=features, symbol=payload["symbol"], recipe=recipe, label=label, origin=source
+        network=network.eval(),
+        features=features,
+        symbol=payload["symbol"],
+        recipe=recipe,
+        label=label,
+        origin=source,
+        repairs=repairs,
     )
+
+
+def read_repairs(payload: Mapping[str, Any], where: str) -> tuple[Repair, ...]:
+    """Return what was done to a checkpoint since its training.
+
+    Raises:
+        CheckpointError: the list is damaged.
+
+    """
+    try:
+        return tuple(_record(Repair, repair) for repair in payload.get("repairs", ()))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{where} must list its repairs whole, found a damaged list: {error}; repair it again") from None
 
 
 def _record(kind: type[_Record], table: Mapping[str, Any]) -> _Record:
@@ -287,12 +324,12 @@ def _record(kind: type[_Record], table: Mapping[str, Any]) -> _Record:
     return record
 
 
-def _check_normalizer(network: DirectionNetwork, recipe: Recipe, where: str) -> None:
+def _check_normalizer(network: DirectionNetwork, recipe: Recipe, where: str, *, repaired: bool) -> None:
     wanted = recipe.network.normalizer == "fit"
     if wanted and (network.normalizer is None or not network.normalizer.fitted):
         raise CheckpointError(
             f"{where}: recipe {recipe.name} normalizes, so every feature must have a finite mean and a positive scale that were "
             "fitted; found none or unusable ones: train it again"
         )
-    if not wanted and network.normalizer is not None:
+    if not wanted and network.normalizer is not None and not (repaired and network.normalizer.fitted):
         raise CheckpointError(f"{where}: recipe {recipe.name} has no normalizer, found one; it was altered: train it again")

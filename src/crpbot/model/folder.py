@@ -1,11 +1,13 @@
 """A model folder: the deliverables of one symbol, each whole or not there."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL = ".partial"
+_SYMBOL_IN_NAME = re.compile(r"(?<![A-Z0-9])[A-Z0-9]{1,20}-[A-Z0-9]{1,20}(?![A-Z0-9])")
 
 
 def checkpoint_name(symbol: str, recipe: str) -> str:
@@ -20,6 +22,16 @@ def checkpoint_name(symbol: str, recipe: str) -> str:
 def scaler_name(symbol: str) -> str:
     """Return the founding name of a scaler."""
     return f"scaler_{symbol}.pkl"
+
+
+def symbol_in(file_name: str) -> str | None:
+    """Return the symbol in the name of a model file.
+
+    >>> symbol_in("lstm_BTC-USD_v6_enhanced.pt")
+    'BTC-USD'
+    """
+    match = _SYMBOL_IN_NAME.search(file_name)
+    return match[0] if match else None
 
 
 @contextmanager

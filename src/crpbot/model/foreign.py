@@ -1,116 +1,191 @@
-"""Checkpoints that crpbot did not write: the V6 and V7 kind of the founding system."""
+"""Checkpoints that crpbot did not write: the V6 and V7 kind of the founding system, in every form that it is found in."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from crpbot.dataset.features.sets import feature_set
 from crpbot.dataset.labels import CLASSES
 from crpbot.errors import CheckpointError
-from crpbot.model.checkpoint import Checkpoint
+from crpbot.model.archive import describe, numbers_of
+from crpbot.model.checkpoint import Checkpoint, read_repairs
 from crpbot.model.network import DirectionNetwork, Normalizer
+from crpbot.model.scaler import Scaler, scaler_in
 
 _FC = re.compile(r"fc(\d+)\.weight")
+_RECURRENT = re.compile(r"(.*?)weight_ih_l(\d+)")
+_WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "network", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+_GATES = {4: "an LSTM", 3: "a GRU", 1: "a recurrent network"}
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
-def read_foreign(payload: Any, where: str) -> Checkpoint:  # noqa: ANN401
-    """Make a checkpoint of `payload`: a state dict with `fc1…fcN`, alone or under `model_state_dict`.
+@dataclass(frozen=True, slots=True)
+class NoWeights:
+    """A file that talks about a model and does not hold it.
 
-    Batch normalization, a temperature of 0 or 1 dimensions, a scaler (`scaler_mean` and `scaler_scale`, or `scaler_params` with
-    `mean` and `scale`) and `feature_columns` are used where they are there.
+    Attributes:
+        holds: what it does hold, in words.
+
+    """
+
+    holds: str
+
+
+def read_foreign(
+    payload: Any,  # noqa: ANN401
+    where: str,
+    *,
+    scaler: Scaler | None = None,
+    features: tuple[str, ...] | None = None,
+) -> Checkpoint | NoWeights:
+    """Make a checkpoint of `payload`: a state dict with `fc1…fcN`, alone or wrapped.
+
+    Batch normalization, a temperature of one number, a scaler and `feature_columns` are used where they are there. A scaler that
+    was never fitted is used too: that is what the model would be served with, and the diagnosis names it.
+
+    Args:
+        payload: plain values and arrays, from `read_archive`.
+        where: names the file in errors.
+        scaler: for a file that has none.
+        features: names of the inputs in their order, for a file that does not say.
+
+    Returns:
+        The checkpoint, or what the file holds where that is no weight at all.
 
     Raises:
-        CheckpointError: the file holds no such network.
+        CheckpointError: the file holds no such network, or already has what is brought.
 
     """
     if not isinstance(payload, Mapping):
-        raise CheckpointError(f"{where} must hold a state dict, found {type(payload).__name__}; save model.state_dict()")
-    wrapped = payload.get("model_state_dict", payload.get("state_dict", payload))
-    state = {str(k): v for k, v in wrapped.items() if isinstance(v, Tensor)} if isinstance(wrapped, Mapping) else {}
-    numbers = sorted(int(match[1]) for name in state if (match := _FC.fullmatch(name)))
-    if not numbers or numbers != list(range(1, len(numbers) + 1)):
-        found = ", ".join(sorted(str(key) for key in payload)[:8]) or "nothing"
-        raise CheckpointError(
-            f"{where} must hold a feed-forward network with layers fc1, fc2, …; found {found}; other kinds are not supported"
-        )
-    if any(state[f"fc{number}.weight"].dim() != 2 for number in numbers):
-        raise CheckpointError(f"{where} must hold matrices as the weights of its layers, found other shapes; export it again")
-    widths = [state["fc1.weight"].shape[1], *(state[f"fc{number}.weight"].shape[0] for number in numbers)]
-    if widths[-1] != len(CLASSES):
-        raise CheckpointError(f"{where} must end in {len(CLASSES)} classes, found {widths[-1]}; it foretells something else")
-    features = _features(payload, widths[0], where)
-    temperature = state.get("temperature", payload.get("temperature"))
+        raise CheckpointError(f"{where} must hold a state dict, found {describe(payload):.80}; save model.state_dict()")
+    state = _state(payload)
+    if not any(array.ndim for array in state.values()):
+        return NoWeights(describe(payload))
+    widths = _widths(state, payload, where)
+    found = scaler_in({**payload, **state}, where)
+    if scaler is not None and found is not None and found.fitted:
+        raise CheckpointError(f"{where} must lack a scaler for another to be brought, found one in it; leave out --scaler")
+    scaler = scaler or found
+    names = _features(payload, found, features, widths[0], where)
     network = DirectionNetwork(
         widths[0],
         hidden=tuple(widths[1:-1]),
         batch_normalization="bn1.weight" in state,
         dropout=0.0,
-        temperature=None if temperature is None else _scalar(temperature, where),
+        temperature=_temperature(state, payload, where),
         normalizer=False,
     )
-    wanted = {name: state[name] for name in network.state_dict() if name in state and name != "temperature"}
-    lacking = [
-        name
-        for name in network.state_dict()
-        if name not in wanted and name != "temperature" and not name.endswith("num_batches_tracked")
-    ]
-    if lacking:
-        raise CheckpointError(f"{where} must hold every weight of its layers, missing {', '.join(lacking)}; export it again")
-    try:
-        network.load_state_dict(wanted, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{where} must hold weights whose shapes fit each other: {reason}; export it again") from None
-    _attach_scaler(network, {**payload, **_inside(state)}, where)
-    return Checkpoint(network=network.eval(), features=features)
+    _load(network, state, where)
+    if scaler is not None:
+        network.normalizer = Normalizer.of(*scaler.arrays(names, where))
+    return Checkpoint(network=network.eval(), features=names, repairs=read_repairs(payload, where))
 
 
-def _features(payload: Mapping[str, Any], width: int, where: str) -> tuple[str, ...]:
-    columns, founding = payload.get("feature_columns"), feature_set("founding-72").names
-    names = tuple(str(name) for name in columns) if isinstance(columns, list | tuple) else founding
+def _state(payload: Mapping[Any, Any]) -> Arrays:
+    """Return the arrays of the state dict, without what a wrapper of the network puts before every name."""
+    inner: Any = payload
+    for wrapper in _WRAPPERS:
+        if isinstance(payload.get(wrapper), Mapping):
+            inner = payload[wrapper]
+            break
+    state = {str(name): value for name, value in inner.items() if isinstance(value, np.ndarray)}
+    for prefix in _PREFIXES:
+        if any(name.startswith(f"{prefix}fc1.") for name in state):
+            return {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _widths(state: Arrays, payload: Mapping[Any, Any], where: str) -> list[int]:
+    numbers = sorted(int(match[1]) for name in state if (match := _FC.fullmatch(name)) and len(match[1]) < 4)
+    if recurrent := _recurrent(state):
+        raise CheckpointError(
+            f"{where} must hold a feed-forward network, found {recurrent}; recurrent networks are not supported"
+        )
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        raise CheckpointError(
+            f"{where} must hold a feed-forward network with layers fc1, fc2, …; found {describe(payload)}; other kinds are not "
+            "supported"
+        )
+    weights = [state[f"fc{number}.weight"] for number in numbers]
+    if any(weight.ndim != 2 or 0 in weight.shape for weight in weights):
+        raise CheckpointError(f"{where} must hold matrices as the weights of its layers, found other shapes; export it again")
+    widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
+    if widths[-1] != len(CLASSES):
+        raise CheckpointError(f"{where} must end in {len(CLASSES)} classes, found {widths[-1]}; it foretells something else")
+    return widths
+
+
+def _recurrent(state: Arrays) -> str:
+    """Say what a recurrent network is, from its weights; an empty text where there is none."""
+    layers = {(match[1], int(match[2])): array for name, array in state.items() if (match := _RECURRENT.fullmatch(name))}
+    if not layers:
+        return ""
+    (prefix, number), first = min(layers.items())
+    hidden = state.get(f"{prefix}weight_hh_l{number}")
+    if first.ndim != 2 or hidden is None or hidden.ndim != 2 or not hidden.shape[1]:
+        return "a recurrent network"
+    units = hidden.shape[1]
+    kind = _GATES.get(first.shape[0] // units, "a recurrent network")
+    return f"{kind} of {first.shape[1]} inputs, {len(layers)} {'layer' if len(layers) == 1 else 'layers'} and {units} units"
+
+
+def _features(
+    payload: Mapping[Any, Any], scaler: Scaler | None, brought: tuple[str, ...] | None, width: int, where: str
+) -> tuple[str, ...]:
+    """Return the inputs by name: as the file says, as the scaler says, as was brought, or the 72 in their order."""
+    founding = feature_set("founding-72").names
+    own = _texts(payload.get("feature_columns")) or _texts(payload.get("feature_names")) or (scaler.features if scaler else ())
+    if brought and own and brought != own:
+        raise CheckpointError(
+            f"{where} must lack the names of its inputs for others to be brought, found them; leave out --features"
+        )
+    names = own or brought or founding
     unknown = [name for name in names if name not in founding]
     if unknown or len(names) != width or len(set(names)) != width:
         found = f"unknown {', '.join(unknown[:5])}" if unknown else f"{len(names)} names for {width} inputs"
         raise CheckpointError(
-            f"{where} must take the {len(founding)} features of the founding system, each once, found {found}; "
-            "it cannot be fed from candles"
+            f"{where} must take features of the founding system, each once, found {found:.200}; "
+            "name its inputs in their order with --features, or it cannot be fed from candles"
         )
     return names
 
 
-def _inside(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return the normalizer of a state dict of `V7EnhancedFNN`, by the names of a founding scaler."""
-    names = {"normalizer.mean": "scaler_mean", "normalizer.scale": "scaler_scale"}
-    return {founding: state[ours] for ours, founding in names.items() if ours in state}
+def _texts(value: Any) -> tuple[str, ...]:  # noqa: ANN401
+    return tuple(str(name) for name in value) if isinstance(value, list | tuple) else ()
 
 
-def _attach_scaler(network: DirectionNetwork, payload: Mapping[str, Any], where: str) -> None:
-    parameters = payload.get("scaler_params")
-    holder = parameters if isinstance(parameters, Mapping) else payload
-    prefix = "" if holder is parameters else "scaler_"
-    mean, scale = holder.get(f"{prefix}mean"), holder.get(f"{prefix}scale")
-    if mean is None or scale is None:
-        return
-    normalizer = Normalizer(network.input_size)
-    try:
-        normalizer.mean = torch.as_tensor(mean, dtype=torch.float64).reshape(network.input_size)
-        normalizer.scale = torch.as_tensor(scale, dtype=torch.float64).reshape(network.input_size)
-    except (RuntimeError, TypeError, ValueError):
-        raise CheckpointError(
-            f"{where}: its scaler must have one mean and one scale for each of {network.input_size} features; export it again"
-        ) from None
-    if normalizer.fitted:  # mean 0 and scale 1, or worse, is as good as none
-        network.normalizer = normalizer
-
-
-def _scalar(value: Any, where: str) -> float:  # noqa: ANN401
-    try:
-        number = torch.as_tensor(value, dtype=torch.float64).reshape(()).item()
-    except (RuntimeError, TypeError, ValueError):
-        number = float("nan")
+def _temperature(state: Arrays, payload: Mapping[Any, Any], where: str) -> float | None:
+    value = state.get("temperature", payload.get("temperature"))
+    if value is None:
+        return None
+    numbers = numbers_of(value)
+    number = float(numbers.reshape(())) if numbers is not None and numbers.size == 1 else float("nan")
     if not 0 < number < float("inf"):
-        raise CheckpointError(f"{where}: its temperature must be one positive number, found {value!r}; export it again")
+        raise CheckpointError(f"{where}: its temperature must be one positive number, found {value!r:.80}; export it again")
     return number
+
+
+def _load(network: DirectionNetwork, state: Arrays, where: str) -> None:
+    wanted = network.state_dict()
+    needed = [name for name in wanted if name != "temperature" and not name.endswith("num_batches_tracked")]
+    lacking = [name for name in needed if name not in state]
+    if lacking:
+        raise CheckpointError(f"{where} must hold every weight of its layers, missing {', '.join(lacking)}; export it again")
+    odd = [name for name in _of(state, wanted) if tuple(state[name].shape) != tuple(wanted[name].shape)]
+    if odd:
+        raise CheckpointError(
+            f"{where} must hold weights whose shapes fit each other, found {odd[0]} of {tuple(state[odd[0]].shape)} for "
+            f"{tuple(wanted[odd[0]].shape)}; export it again"
+        )
+    network.load_state_dict({name: torch.from_numpy(state[name]) for name in _of(state, wanted)}, strict=False)
+
+
+def _of(state: Arrays, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name in state and name != "temperature"]

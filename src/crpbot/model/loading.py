@@ -2,26 +2,122 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from crpbot.errors import CheckpointError
-from crpbot.model.checkpoint import Checkpoint, open_payload, read_ours
-from crpbot.model.foreign import read_foreign
+from crpbot.model.archive import read_archive, read_bounded
+from crpbot.model.folder import symbol_in
 from crpbot.model.recipe import load_recipe
 
+if TYPE_CHECKING:
+    from crpbot.model.checkpoint import Checkpoint
+    from crpbot.model.foreign import NoWeights
+    from crpbot.model.subject import Subject
 
-def load_checkpoint(path: Path) -> Checkpoint:
+OURS = "crpbot.checkpoint/"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A checkpoint file that was read as data, and not yet believed. Reading it needs no torch and executes nothing.
+
+    Attributes:
+        path: of the file.
+        sha256: its digest.
+        payload: what it holds.
+
+    """
+
+    path: Path
+    sha256: str
+    payload: Any
+
+    @property
+    def ours(self) -> bool:
+        """Whether crpbot wrote it, by what it says."""
+        return isinstance(self.payload, Mapping) and str(self.payload.get("format", "")).startswith(OURS)
+
+    @property
+    def market(self) -> str | None:
+        """The symbol that it was trained on: as it says, or as its name does."""
+        said = self.payload.get("symbol") if self.ours else None
+        return said if isinstance(said, str) else symbol_in(self.path.name)
+
+
+def open_model(path: Path) -> ModelFile:
+    """Read a checkpoint file, or the one in a model folder, as data.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, is damaged, or tries to do something.
+
+    """
+    file = find_checkpoint(path)
+    content = read_bounded(file)
+    return ModelFile(file, hashlib.sha256(content).hexdigest(), read_archive(content, where=str(file)))
+
+
+def subject_in(model: ModelFile, *, scaler: Path | None = None, features: tuple[str, ...] | None = None) -> "Subject":
+    """Return what is to be diagnosed.
+
+    Args:
+        model: that was read.
+        scaler: file with the scaler of a checkpoint that lacks one.
+        features: names of the inputs of a foreign file that does not say.
+
+    Raises:
+        CheckpointError: the file holds no network that can be fed from candles, or already has what is brought.
+
+    """
+    from crpbot.model.foreign import NoWeights  # noqa: PLC0415  torch waits until the file is screened
+    from crpbot.model.subject import subject_of, weightless_subject  # noqa: PLC0415
+
+    found = _believed(model, scaler=scaler, features=features)
+    return weightless_subject(found.holds) if isinstance(found, NoWeights) else subject_of(found)
+
+
+def checkpoint_in(model: ModelFile, *, scaler: Path | None = None, features: tuple[str, ...] | None = None) -> "Checkpoint":
+    """Return the checkpoint that a file holds; the arguments and errors of `subject_in`, and no file without weights."""
+    from crpbot.model.foreign import NoWeights  # noqa: PLC0415
+
+    found = _believed(model, scaler=scaler, features=features)
+    if isinstance(found, NoWeights):
+        raise CheckpointError(
+            f"{model.path} must hold the weights of a network, found {found.holds:.200}; save model.state_dict()"
+        )
+    return found
+
+
+def checkpoint_of(payload: Any, where: str) -> "Checkpoint":  # noqa: ANN401
+    """Return the checkpoint that plain values from `read_archive` describe; `where` names them in errors."""
+    return checkpoint_in(ModelFile(Path(where), "", payload))
+
+
+def load_checkpoint(path: Path) -> "Checkpoint":
     """Read a checkpoint file, or the one in a model folder; nothing in it is executed.
 
     Raises:
         CheckpointError: the file is no checkpoint, is damaged, or lacks its normalizer.
 
     """
-    file = find_checkpoint(path)
-    payload = open_payload(file.read_bytes(), where=str(file))
-    if isinstance(payload, Mapping) and str(payload.get("format", "")).startswith("crpbot.checkpoint/"):
-        return read_ours(payload, where=str(file))
-    return read_foreign(payload, str(file))
+    return checkpoint_in(open_model(path))
+
+
+def _believed(model: ModelFile, *, scaler: Path | None, features: tuple[str, ...] | None) -> "Checkpoint | NoWeights":
+    from crpbot.model.checkpoint import read_ours  # noqa: PLC0415
+    from crpbot.model.foreign import read_foreign  # noqa: PLC0415
+    from crpbot.model.remedies import with_scaler  # noqa: PLC0415
+    from crpbot.model.scaler import read_scaler  # noqa: PLC0415
+
+    where = str(model.path)
+    brought = None if scaler is None else read_scaler(scaler)
+    if not model.ours:
+        return read_foreign(model.payload, where, scaler=brought, features=features)
+    if features:
+        raise CheckpointError(f"{where} must lack the names of its inputs for others to be brought; leave out --features")
+    checkpoint = read_ours(model.payload, where=where)
+    return checkpoint if brought is None else with_scaler(checkpoint, brought, where)
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.model.recipe import NetworkChoice
+from crpbot.model.scaler import is_fitted
 
 CHUNK = 65_536
 """Rows that are evaluated at a time."""
@@ -47,21 +48,24 @@ class Normalizer(nn.Module):
 
         A feature that never varies gets scale 1, so that it maps to 0 and not to NaN.
         """
-        self = cls(x.shape[1])
         mean, scale = np.empty(x.shape[1]), np.empty(x.shape[1])
         for column in range(x.shape[1]):
             mean[column], scale[column] = x[:, column].mean(), x[:, column].std()
             if x[:, column].min() == x[:, column].max():
                 mean[column], scale[column] = x[0, column], 1.0
-        self.mean, self.scale = torch.from_numpy(mean), torch.from_numpy(scale)
+        return cls.of(mean, scale)
+
+    @classmethod
+    def of(cls, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Self:
+        """Take mean and scale of each feature, in feature units, as they are."""
+        self = cls(len(mean))
+        self.mean, self.scale = torch.from_numpy(mean.copy()), torch.from_numpy(scale.copy())
         return self
 
     @property
     def fitted(self) -> bool:
-        """Whether every mean is finite, every scale finite and positive, and they are not just 0 and 1."""
-        usable = bool(torch.isfinite(self.mean).all() and torch.isfinite(self.scale).all() and (self.scale > 0).all())
-        untouched = bool((self.mean == 0).all() and (self.scale == 1).all())
-        return usable and not untouched
+        """Whether it can have been fitted: finite means, finite positive scales, and not all alike as before a fit."""
+        return is_fitted(self.mean.numpy(), self.scale.numpy())
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize `x`."""

@@ -200,7 +200,7 @@ def _calibration(limit: Limit) -> Gate:
 MARKET_GATES = (
     Gate(
         name="finite-weights",
-        value=lambda m: float(m.finite_weights),
+        value=lambda m: None if m.finite_weights is None else float(m.finite_weights),
         limit=Limit(">=", 1),
         words=lambda m: "every weight is finite" if m.finite_weights else "some weights are not finite numbers",
     ),
@@ -208,7 +208,9 @@ MARKET_GATES = (
         name="normalizer-present",
         value=lambda m: float(m.normalizer_present),
         limit=Limit(">=", 1),
-        words=lambda m: "the normalizer is in the checkpoint" if m.normalizer_present else "the checkpoint has no normalizer",
+        words=lambda m: (
+            "the normalizer is in the checkpoint" if m.normalizer_present else "the checkpoint has no normalizer that was fitted"
+        ),
     ),
     Gate(
         name="normalizer-fits",
@@ -256,7 +258,7 @@ MARKET_GATES = (
         name="enough-rows",
         value=lambda m: m.effective_rows,
         limit=Limit(">=", 1_000),
-        words=lambda m: f"{m.rows:,} rows with overlapping labels carry about {m.effective_rows:,.0f} outcomes",
+        words=lambda m: f"{m.rows or 0:,} rows with overlapping labels carry about {m.effective_rows or 0:,.0f} outcomes",
     ),
     Gate(
         name="too-good",

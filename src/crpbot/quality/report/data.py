@@ -13,7 +13,8 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.disk import whole_file
 from crpbot.market.candles import utc
 from crpbot.model.training import Epoch
-from crpbot.quality.causes import Cause, find_causes
+from crpbot.quality.causes.cause import Cause
+from crpbot.quality.causes.find import find_causes
 from crpbot.quality.diagnosis import Diagnosis, Judged
 from crpbot.quality.gates import GateTable, Verdict, judge
 
@@ -58,6 +59,7 @@ class Judgement:
             "confidence_over_99": m.confidence_over_99,
             "confidence_50_90": m.confidence_50_90,
             "confidence_over_60": m.confidence_over_60,
+            "mean_confidence": m.mean_confidence,
             "predicted_share": _by_class(m.predicted_share),
             "actual_share": _by_class(m.actual_share),
             "mean_probability": _by_class(m.mean_probability),
@@ -78,7 +80,7 @@ class Judgement:
             "one_feature_rule": None if d.rule is None else str(d.rule),
             "normalizer_ratio": m.normalizer_ratio,
         }
-        origin = d.checkpoint.origin
+        origin = d.origin
         plain = {
             "format": FORMAT,
             "model": asdict(d.model),
@@ -90,11 +92,12 @@ class Judgement:
                 "sha256": d.data.sha256,
                 "out_of_sample": d.data.out_of_sample,
             },
+            "repairs": [asdict(repair) for repair in d.checkpoint.repairs] if d.checkpoint else [],
             "dropped": None if origin is None else dict(origin.dropped),
             "label": asdict(d.label),
             "gate_table": self.verdict.table,
             "metrics": numbers,
-            "causes": [asdict(cause) for cause in self.causes],
+            "causes": [cause.to_dict() for cause in self.causes],
             "gates": [asdict(result) for result in self.verdict.results],
             "targets": [asdict(result) for result in self.targets.results],
             "passed": self.verdict.passed,

@@ -1,6 +1,6 @@
 """The report as one page that stands alone: no script, no outside request."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -8,13 +8,14 @@ import numpy as np
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
 from crpbot.model.training import Epoch
+from crpbot.quality.causes.cause import Cause, WhatIf
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateResult
 from crpbot.quality.metrics import percent
 from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.page import figure, page
 from crpbot.quality.report.svg import Chart
-from crpbot.quality.report.text import headline, plain_words, row_words, table_rows
+from crpbot.quality.report.text import Row, founding_rows, headline, plain_words, row_words, table_rows
 
 _N_BINS = 60
 
@@ -34,13 +35,21 @@ def _verdict(judgement: Judgement) -> str:
 
 
 def _comparison(judgements: Sequence[Judgement]) -> str:
+    page = _table(judgements, table_rows(judgements), "", "founding target")
+    if len(judgements) > 1:
+        page += _table(judgements, founding_rows(judgements), "the founding document's table", "")
+    return page
+
+
+def _table(judgements: Sequence[Judgement], rows: Sequence[Row], title: str, last: str) -> str:
     head = "".join(f"<th>{escape(judgement.name)}</th>" for judgement in judgements)
-    rows = "".join(
+    body = "".join(
         f"<tr><td>{escape(row.name)}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in row.cells)}"
-        f"<td><small>{escape(row.target)}</small></td></tr>"
-        for row in table_rows(judgements)
+        f"{f'<td><small>{escape(row.target)}</small></td>' if last else ''}</tr>"
+        for row in rows
     )
-    return f'<div class="wide"><table><tr><th></th>{head}<th>founding target</th></tr>{rows}</table></div>'
+    head = f"<tr><th>{escape(title)}</th>{head}{f'<th>{last}</th>' if last else ''}</tr>"
+    return f'<div class="wide"><table>{head}{body}</table></div>'
 
 
 def _section(judgement: Judgement) -> str:
@@ -63,24 +72,49 @@ def _facts(d: Diagnosis) -> str:
         "yes": "rows that the model had not seen",
         "unknown": "nobody knows whether the model had seen these rows",
     }[d.data.out_of_sample]
-    return (
-        f"<p class=soft>{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} "
-        f"({escape(d.data.source)} candles; {seen}). Network {escape(d.model.architecture)}, normalizer {d.model.normalizer}, "
-        f"temperature {d.model.temperature:.3g}. Features: {escape(d.checkpoint.feature_set.name)}. "
-        f"Label: {escape(str(d.label.rule))}. {escape(row_words(d))} <code>{escape(d.model.path)}</code></p>"
-    )
+    words = [
+        f"{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} ({d.data.source} candles; {seen}).",
+        _network_words(d),
+        f"Features: {d.subject.feature_set.name}. Label: {d.label.rule}. {row_words(d)}",
+        *(f"Repaired, {repair.cause}: {repair.remedy}." for repair in (d.checkpoint.repairs if d.checkpoint else ())),
+    ]
+    return f"<p class=soft>{escape(' '.join(words))} <code>{escape(d.model.path)}</code></p>"
+
+
+def _network_words(d: Diagnosis) -> str:
+    if d.subject.network is None:
+        return "A function: nobody can look inside." if d.subject.holds is None else "No network."
+    temperature = "none" if d.subject.network.temperature is None else f"{d.model.temperature:.3g}"
+    return f"Network {d.model.architecture}, normalizer {d.model.normalizer}, temperature {temperature}."
 
 
 def _causes(judgement: Judgement) -> str:
-    parts = []
-    for cause in judgement.causes:
-        evidence = ", ".join(f"{escape(name)} {value:,.4g}" for name, value in cause.evidence.items())
-        what_if = "" if cause.what_if is None else f"<br>{escape(str(cause.what_if))}"
-        parts.append(
-            f'<div class="cause {cause.severity}"><b>{escape(cause.code)}</b> <small>{cause.severity}</small><br>'
-            f"{escape(cause.message)}<br><small>{evidence}{what_if}</small></div>"
-        )
-    return "".join(parts) or '<p class="good">No cause for concern was found.</p>'
+    return "".join(_cause(cause) for cause in judgement.causes) or '<p class="good">No cause for concern was found.</p>'
+
+
+def _cause(cause: Cause) -> str:
+    evidence = ", ".join(f"{name} {value:,.4g}" for name, value in cause.evidence.items())
+    what_if = ""
+    if cause.what_if is not None:
+        what_if = f"<br>{escape(str(cause.what_if))}<details><summary>all numbers</summary>{_what_if(cause.what_if)}</details>"
+    return (
+        f'<div class="cause {cause.severity}"><b>{escape(cause.code)}</b> <small>{cause.severity}</small><br>'
+        f"{escape(cause.message)}<br><small>{escape(evidence)}{what_if}</small></div>"
+    )
+
+
+def _what_if(what_if: WhatIf) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{_cell(pair['before'])}</td><td>{_cell(pair['after'])}</td></tr>"
+        for name, pair in what_if.to_dict()["measures"].items()
+    )
+    return f"<table><tr><th></th><th>as served</th><th>with the remedy</th></tr>{rows}</table>"
+
+
+def _cell(value: float | Mapping[str, float]) -> str:
+    if isinstance(value, Mapping):
+        return escape(", ".join(f"{name} {percent(share)}" for name, share in value.items()))
+    return f"{value:,.4g}"
 
 
 def _gates(title: str, results: Sequence[GateResult]) -> str:

@@ -35,7 +35,9 @@ def headline(judgement: Judgement) -> str:
 def plain_words(judgement: Judgement) -> str:
     """Return what the numbers mean for somebody who would trade by them."""
     d, m = judgement.diagnosis, judgement.diagnosis.metrics
-    if m.accuracy is None or m.over_majority is None:
+    if d.subject.holds is not None:
+        return f"There is no model in this file. It holds {d.subject.holds:.200}."
+    if m.accuracy is None or m.over_majority is None or m.actual_share is None:
         return "Its predictions are not finite numbers: nothing can be said of them."
     commonest = CLASSES[m.actual_share.index(max(m.actual_share))]
     points = 100 * m.over_majority.value
@@ -53,7 +55,7 @@ def plain_words(judgement: Judgement) -> str:
 
 def row_words(diagnosis: Diagnosis) -> str:
     """Return how many rows a model of ours was made from, and how many were dropped and why."""
-    origin = diagnosis.checkpoint.origin
+    origin = diagnosis.origin
     if origin is None:
         return ""
     dropped = "; ".join(f"{count:,} {reason}" for reason, count in origin.dropped.items() if count)
@@ -70,7 +72,7 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
         return Row(name, tuple(cell(judgement.diagnosis.metrics) for judgement in judgements), target)
 
     return [
-        row("rows judged", lambda m: f"{m.rows:,}"),
+        row("rows judged", lambda m: "none" if m.rows is None else f"{m.rows:,}"),
         Row("from", tuple(utc(judgement.diagnosis.data.first) for judgement in judgements)),
         Row("to", tuple(utc(judgement.diagnosis.data.last) for judgement in judgements)),
         row("accuracy", lambda m: percent(m.accuracy), "68–72 %"),
@@ -90,6 +92,42 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
     ]
 
 
+def founding_rows(judgements: Sequence[Judgement]) -> list[Row]:
+    """Return the diagnostic table of the founding document: what it measured of V6 and V7, by its words."""
+
+    def row(name: str, cell: Callable[[Metrics], str]) -> Row:
+        return Row(name, tuple(cell(judgement.diagnosis.metrics) for judgement in judgements))
+
+    return [
+        row("Overconfidence >99%", lambda m: percent(m.confidence_over_99)),
+        row("Class Bias", _commonest),
+        *(
+            row(f"Average {name} Logit", lambda m, i=i: "unknown" if m.logit_mean is None else _number(m.logit_mean[i]))  # type: ignore[misc]
+            for i, name in enumerate(CLASSES)
+        ),
+        row("Logit Range", _logits),
+        Row("Scaler Present", tuple(_scaler(judgement.diagnosis) for judgement in judgements)),
+    ]
+
+
+def _commonest(m: Metrics) -> str:
+    if m.predicted_share is None:
+        return "unknown"
+    top = m.predicted_share.index(max(m.predicted_share))
+    return f"{percent(m.predicted_share[top])} {CLASSES[top]}"
+
+
+def _scaler(d: Diagnosis) -> str:
+    if d.model.normalizer == "absent":
+        return "No"
+    return "Yes" if d.metrics.normalizer_present else "Yes, never fitted"
+
+
+def _number(value: float) -> str:
+    digits = 1 if abs(value) < 1_000 else 0
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
 def _error(m: Metrics) -> str:
     if m.over_majority is None or not math.isfinite(m.over_majority.error):
         return "unknown"
@@ -105,10 +143,9 @@ def _directional(m: Metrics) -> str:
 def _logits(m: Metrics) -> str:
     if m.logit_min is None or m.logit_max is None:
         return "not finite"
-    digits = 1 if max(abs(m.logit_min), abs(m.logit_max)) < 1_000 else 0
-    return f"{m.logit_min:,.{digits}f} to {m.logit_max:,.{digits}f}".replace("-", "−")
+    return f"{_number(m.logit_min)} to {_number(m.logit_max)}"
 
 
 def _share(m: Metrics, index: int) -> str:
     said = "unknown" if m.predicted_share is None else percent(m.predicted_share[index])
-    return f"{said} ({percent(m.actual_share[index])})"
+    return f"{said} ({'unknown' if m.actual_share is None else percent(m.actual_share[index])})"

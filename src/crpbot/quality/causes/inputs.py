@@ -1,0 +1,198 @@
+"""Causes in what reaches the network: the scaler, the order of the inputs, and how far they have drifted."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crpbot.dataset.drift import measure_drift, population_stability
+from crpbot.dataset.features.program import PRICE
+from crpbot.model.network import Normalizer
+from crpbot.quality.causes.cause import Cause, found
+from crpbot.quality.diagnosis import Diagnosis
+from crpbot.quality.experiment import Experiment, Trial
+
+ABSURD, SOUND = 2.0, 1.1
+"""Multiples of the prior's log loss: beyond the first a network is absurd, within the second it is sound."""
+FOREIGN = 10.0
+"""How many times another scale or price level a scaler must have to be called foreign."""
+RAW = 50.0
+"""Mean size, in what would be deviations, from which on an input counts as raw."""
+LEFT = 0.05
+"""Share of rows outside the training range from which on a feature has left it for good."""
+MAJOR_SHIFT = 0.25
+"""Population stability from which on a shift counts as major: the rule of thumb of credit scoring (Siddiqi, 2006)."""
+FAR = 3.0
+"""Deviations of the scaler that a mean must have moved where the training rows are unknown."""
+
+
+def normalizer_cause(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
+    """Tell a lost scaler from one that never was, from one that was never fitted, and from one of another market: by experiment.
+
+    Trained raw, a network is merely bad on raw inputs. Trained on normalized features and served raw, it is absurd on raw inputs
+    and sound on standardized ones. Accuracy cannot tell the two apart; the log loss can.
+    """
+    network = diagnosis.subject.network
+    if diagnosis.subject.holds is not None:
+        return None
+    if network is not None and network.normalizer is not None:
+        return _unfitted(network.normalizer, experiment) or _foreign(diagnosis, network.normalizer, experiment)
+    if experiment is None:
+        return None
+    prior, trial = experiment.prior_log_loss, experiment.standardized
+    before, after = experiment.before.log_loss, trial.measures.log_loss
+    evidence = {"prior_log_loss": prior, "raw_log_loss": before, "standardized_log_loss": after}
+    if before > ABSURD * prior and after <= SOUND * prior:
+        return found("lost-normalizer", evidence, trial=trial, experiment=experiment, metric="logit_abs_max")
+    if network is None:
+        return None  # a function may well normalize inside
+    raw = bool(experiment.pushes) and experiment.pushes[0].size > RAW  # then no remedy but another training helps
+    return found("missing-normalizer", evidence, trial=trial, experiment=experiment, fatal=raw)
+
+
+def _unfitted(normalizer: Normalizer, experiment: Experiment | None) -> Cause | None:
+    if normalizer.fitted:
+        return None
+    mean, scale = normalizer.mean.numpy(), normalizer.scale.numpy()
+    broken = int((~np.isfinite(mean) | ~np.isfinite(scale) | ~(scale > 0)).sum())
+    return found(
+        "unfitted-normalizer",
+        {"mean": mean[0], "scale": scale[0], "unusable": broken},
+        detail=f"{broken} of {len(mean)} features have no usable mean and scale." if broken else "",
+        trial=None if experiment is None else experiment.standardized,
+        experiment=experiment,
+        metric="logit_abs_max",
+    )
+
+
+def _foreign(diagnosis: Diagnosis, normalizer: Normalizer, experiment: Experiment | None) -> Cause | None:
+    """Judge scales on scale-free features, and levels by the factor between them: prices honestly move, but not tenfold."""
+    ratio, level = diagnosis.metrics.normalizer_ratio, _level_ratio(diagnosis, normalizer)
+    if (ratio is None or ratio <= FOREIGN) and (level is None or 1 / FOREIGN <= level <= FOREIGN):
+        return None
+    by_level = level is not None and not 1 / FOREIGN <= level <= FOREIGN
+    return found(
+        "foreign-normalizer",
+        {"scale_ratio": ratio, "level_ratio": level},
+        detail=f"Its prices are {_times(level)} those of the candles."
+        if by_level and level is not None
+        else f"A scale-free feature varies {ratio or 0:,.0f} times as it expects, one way or the other.",
+        trial=None if experiment is None else experiment.standardized,
+        experiment=experiment,
+    )
+
+
+def _times(level: float) -> str:
+    return f"{1 / level:,.0f} times" if level < 1 else f"1/{level:,.0f} of"
+
+
+def _level_ratio(diagnosis: Diagnosis, normalizer: Normalizer) -> float | None:
+    """Return the candles' price level over the scaler's, by the median of the features that are prices."""
+    subject, x = diagnosis.subject, diagnosis.judged.x
+    units = dict(zip(subject.feature_set.names, subject.feature_set.units, strict=True))
+    mean = x.mean(axis=0)
+    prices = [i for i, name in enumerate(subject.features) if units[name] == PRICE and mean[i] > x[:, i].std()]
+    expected = normalizer.mean.numpy()[prices]
+    if not prices or not (np.isfinite(expected) & (expected > 0)).all():
+        return None
+    return float(np.median(mean[prices] / expected))
+
+
+def feature_order(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
+    """Name another order of the inputs where it repairs the log loss on rows that it was not chosen on."""
+    del diagnosis
+    trial = None if experiment is None else experiment.reordered
+    if experiment is None or trial is None or not trial.proven:
+        return None
+    if trial.measures.log_loss > SOUND * experiment.prior_log_loss:
+        return None  # less wrong by chance: in its right order a network is sound
+    return found(
+        "feature-order",
+        {"log_loss": experiment.before.log_loss, "reordered_log_loss": trial.measures.log_loss},
+        detail=trial.remedy[0].upper() + trial.remedy[1:] + ".",
+        trial=trial,
+        experiment=experiment,
+    )
+
+
+def class_order(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
+    """Name another order of the classes where it repairs the log loss on rows that it was not chosen on."""
+    del diagnosis
+    if experiment is None or not experiment.relabelled.proven:
+        return None
+    trial = experiment.relabelled
+    if trial.measures.log_loss > SOUND * experiment.prior_log_loss:
+        return None
+    return found(
+        "class-order",
+        {"log_loss": experiment.before.log_loss, "exchanged_log_loss": trial.measures.log_loss},
+        detail=trial.remedy[0].upper() + trial.remedy[1:] + ".",
+        trial=trial,
+        experiment=experiment,
+    )
+
+
+def raw_scale_inputs(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
+    """Redo the arithmetic of the founding document: how large is an input at the first layer, and what does it push?"""
+    del diagnosis
+    if experiment is None or not experiment.pushes or experiment.pushes[0].size <= RAW:
+        return None
+    top = experiment.pushes[0]
+    middle = experiment.pushes[len(experiment.pushes) // 2]
+    return found(
+        "raw-scale-inputs",
+        {"input": top.size, "weight": top.weight, "push": top.product, "median_push": middle.product},
+        detail=f"{top.feature}: {top.size:,.0f} × {top.weight:.2g} = {top.product:,.0f}, where {middle.feature} pushes "
+        f"{middle.product:,.2g}.",
+        trial=experiment.standardized,
+        experiment=experiment,
+        metric="logit_abs_max",
+    )
+
+
+def feature_drift(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
+    """Compare the features with the training rows, or with the scaler where those are unknown."""
+    subject, x = diagnosis.subject, diagnosis.judged.x
+    trial = None if experiment is None else experiment.standardized
+    if diagnosis.learned is not None:
+        training = diagnosis.learned.training.x
+        drifts = measure_drift(subject.features, training, x)
+        stability = population_stability(training, x)
+        left = [drift for drift in drifts if drift.outside > LEFT]
+        if not left:
+            return None
+        worst, major = max(left, key=lambda drift: drift.outside), int((stability > MAJOR_SHIFT).sum())
+        return found(
+            "feature-drift",
+            {
+                "features_outside": len(left),
+                "most_outside": worst.outside,
+                "features_shifted": major,
+                "largest_psi": stability.max(),
+            },
+            detail=f"{100 * worst.outside:.0f} % of the rows of {worst.name} lie outside the training range, and {len(left)} of "
+            f"{len(drifts)} features have left it; the population stability of {major} is above {MAJOR_SHIFT:g}.",
+            trial=trial,
+            experiment=experiment,
+        )
+    network = subject.network
+    if network is None or network.normalizer is None or not network.normalizer.fitted:
+        return None
+    shift = (x.mean(axis=0) - network.normalizer.mean.numpy()) / network.normalizer.scale.numpy()
+    return _moved(subject.features, shift, trial, experiment)
+
+
+def _moved(
+    features: tuple[str, ...], shift: NDArray[np.float64], trial: Trial | None, experiment: Experiment | None
+) -> Cause | None:
+    far = int((np.abs(shift) > FAR).sum())
+    if not far:
+        return None
+    worst = int(np.abs(shift).argmax())
+    return found(
+        "feature-drift",
+        {"features_moved": far, "largest_shift": shift[worst]},
+        detail=f"{features[worst]} has moved by {shift[worst]:+,.1f} of the scaler's deviations, and {far} of {len(features)} "
+        "features by "
+        f"more than {FAR:g}.",
+        trial=trial,
+        experiment=experiment,
+    )

@@ -1,0 +1,118 @@
+"""Files of strangers who mean harm, or whose disk did. None of them may run anything, fill the memory, or give a traceback."""
+
+import io
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+MARK = "EXECUTED"
+
+
+class Call:
+    """Pickles as a call of anything."""
+
+    def __init__(self, function: Callable, *args: object) -> None:
+        self.call = (function, args)
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def run(command: str = f"touch {MARK}") -> Call:
+    return Call(os.system, command)
+
+
+def saved(payload: object, *, legacy: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(payload, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def zipped(parts: dict[str, bytes], *, deflated: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tensor(*, size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> bytes:
+    """A state dict of one tensor with a shape of one's choice over a storage of four numbers."""
+    good = saved({"fc1.weight": torch.zeros(4)})
+    with zipfile.ZipFile(io.BytesIO(good)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = [name for name in parts if name.endswith("data.pkl")]
+
+    def numbers(values: tuple[int, ...]) -> bytes:
+        return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", value) for value in values) + b"t"
+
+    # torch writes: … storage, BININT1 0 (offset), BININT1 4, TUPLE1 (size), BININT1 1, TUPLE1 (stride)
+    head, found, tail = parts[name].partition(b"QK\x00K\x04\x85")
+    assert found
+    tail = tail[tail.index(b"K\x01\x85") + 3 :]
+    parts[name] = head + b"Q\x8a\x08" + struct.pack("<q", offset) + numbers(size) + numbers(stride) + tail
+    return zipped(parts)
+
+
+def doubled(times: int = 60) -> list:
+    value: list = [1]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def itself() -> list:
+    value: list = []
+    value.append(value)
+    return value
+
+
+def deep(depth: int = 5_000) -> bytes:
+    return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
+
+
+GOOD = saved({"model_state_dict": {"fc1.weight": torch.zeros(3, 72), "fc1.bias": torch.zeros(3)}})
+
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "call-in-zip": (saved({"model": run()}), "posix.system"),
+    "call-in-legacy": (saved({"model": run()}, legacy=True), "posix.system"),
+    "call-in-pickle-0": (pickle.dumps(run(), protocol=0), "posix.system"),
+    "call-in-pickle-4": (pickle.dumps(run(), protocol=4), "posix.system"),
+    "eval": (saved({"x": Call(eval, f"open('{MARK}', 'w')")}), "__builtin__.eval"),
+    "getattr": (b"\x80\x04c__builtin__\ngetattr\n.", "__builtin__.getattr"),
+    "inst": (b"(S'touch " + MARK.encode() + b"'\nios\nsystem\n.", "os.system"),
+    "name-worked-out": (b"\x80\x04(lN\x93.", "whose name it works out"),
+    "extension": (b"\x80\x02\x82\x01.", "EXT1"),
+    "whole-module": (saved(torch.nn.Linear(2, 2)), "torch.nn.modules.linear.Linear"),
+    "zip-bomb": (zipped({"a/data.pkl": b"\x00" * 2**28}, deflated=True), "zip bomb"),
+    "many-parts": (zipped({f"a/data/{i}": b"" for i in range(10_001)}), "zip bomb"),
+    "billion-laughs": (pickle.dumps(doubled()), "more than 500,000"),
+    "contains-itself": (saved({"x": itself()}), "contains itself"),
+    "nested-deeply": (deep(), "nested too deeply"),
+    "huge-tensor": (tensor(size=(2**40,), stride=(0,)), "more numbers than its storage"),
+    "tensor-beyond-its-storage": (tensor(size=(2,), stride=(2**40,)), "more numbers than its storage"),
+    "tensor-before-its-storage": (tensor(size=(2,), stride=(-1,), offset=1), "impossible shape"),
+    "header-of-10-gb": (struct.pack("<Q", 10 * 2**30) + b'{"fc1.weight":', "10,737,418,240 bytes"),
+    "text-of-10-gb": (b"\x80\x04\x8d" + struct.pack("<Q", 10 * 2**30) + b"fc1", "damaged"),
+    "torchscript": (zipped({"a/data.pkl": b"N.", "a/code/x.py": b"import os", "a/constants.pkl": b"N."}), "TorchScript"),
+    "another-zip": (zipped({"word/document.xml": b"<xml/>"}), "a zip of word/document.xml"),
+    "truncated-zip": (GOOD[: len(GOOD) // 2], "damaged"),
+    "truncated-pickle": (pickle.dumps({"a": [1.0] * 50})[:60], "damaged"),
+    "damaged-number": (GOOD.replace(b"PK\x01\x02", b"PK\x01\x03", 1), "damaged"),
+    "picture": (b"\x89PNG\r\n\x1a\n", "a picture"),
+    "text": (b"hello", "5 bytes of another kind"),
+    "empty": (b"", "an empty file"),
+}
+"""By kind: the bytes, and words that the refusal has to say."""
+
+
+def write(kind: str, folder: Path) -> Path:
+    """Write one of the files, and return where."""
+    path = folder / f"{kind}.pt"
+    path.write_bytes(HOSTILE[kind][0])
+    return path

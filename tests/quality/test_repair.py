@@ -1,0 +1,132 @@
+"""What a repair promises: only what is proven, the old file untouched, the new one marked and unproven."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from faults import FAULTS, damaged
+from models import market, model
+
+from crpbot.errors import CheckpointError, DatasetError
+from crpbot.factory import diagnose, repair
+from crpbot.model.checkpoint import Checkpoint, save_checkpoint
+from crpbot.model.loading import load_checkpoint
+from crpbot.registry import decide
+
+PROBE = np.random.default_rng(0).normal(size=(5, 72)) + 100
+FAULT = {fault.name: fault for fault in FAULTS}
+
+
+def written(checkpoint: Checkpoint, folder: Path) -> Path:
+    path = folder / "lstm_BTC-USD_v7.pt"
+    save_checkpoint(checkpoint, path, probe=PROBE)
+    return path
+
+
+def test_a_lost_scaler_of_ours_comes_back_as_it_was(tmp_path: Path) -> None:
+    """The candles still hold the training rows: their statistics are the scaler, and the test block stays untouched."""
+    path = written(model("v7-lost-scaler"), tmp_path)
+    before = path.read_bytes()
+    repaired = repair(path, market(), out=tmp_path / "fixed.pt", source="synthetic")
+    assert [one.cause for one in repaired.done] == ["lost-normalizer"]
+    fixed = load_checkpoint(tmp_path / "fixed.pt")
+    torch.testing.assert_close(fixed.network.normalizer.mean, model().network.normalizer.mean)
+    torch.testing.assert_close(fixed.network.normalizer.scale, model().network.normalizer.scale)
+    assert fixed.origin == model("v7-lost-scaler").origin
+    assert path.read_bytes() == before
+    found = diagnose(tmp_path / "fixed.pt", market(), source="synthetic")
+    sound = diagnose(written(model(), tmp_path), market(), source="synthetic")
+    assert found.diagnosis.metrics.accuracy == pytest.approx(sound.diagnosis.metrics.accuracy, abs=1e-3)
+    assert found.to_dict()["repairs"][0]["cause"] == "lost-normalizer"
+
+
+def test_where_the_training_rows_are_gone_what_the_repair_saw_counts_as_seen(tmp_path: Path) -> None:
+    path = written(model("v7-lost-scaler"), tmp_path)
+    later = market()[9_500:]
+    repair(path, later, out=tmp_path / "fixed.pt", source="synthetic")
+    fixed = load_checkpoint(tmp_path / "fixed.pt")
+    assert fixed.origin.unseen_from > later.time[-1]
+    with pytest.raises(DatasetError, match="rows that the model has not seen"):
+        diagnose(tmp_path / "fixed.pt", market(), source="synthetic")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "causes"),
+    [
+        ("the scaler is dropped", ["lost-normalizer"]),
+        ("the names of the inputs are shuffled", ["feature-order"]),
+        ("the temperature is 8 times too high", ["cosmetic-temperature"]),
+        ("the logits are 50 times too large", ["extreme-logits"]),
+        ("the bias of UP is raised by 2", ["class-bias"]),
+        ("DOWN and UP are exchanged", ["class-order"]),
+        ("the batch statistics are those of a new network", ["batch-norm-stale"]),
+        ("the scaler is another symbol's", ["foreign-normalizer"]),
+    ],
+)
+def test_a_foreign_file_is_repaired_and_stays_unproven(tmp_path: Path, fault: str, causes: list[str]) -> None:
+    normalizer = model().network.normalizer
+    other = normalizer.mean * 0.05, normalizer.scale * 0.05
+    torch.save(dict(damaged(model(), FAULT[fault], other)), tmp_path / "broken.pt")
+    repaired = repair(tmp_path / "broken.pt", market(), out=tmp_path / "fixed.pt", source="file")
+    assert [one.cause for one in repaired.done][: len(causes)] == causes
+    assert all(one.log_loss_after < one.log_loss_before for one in repaired.done)
+    result = diagnose(tmp_path / "fixed.pt", market(), source="file")
+    assert result.diagnosis.metrics.accuracy == pytest.approx(0.70, abs=0.03)
+    assert not [cause for cause in result.causes if cause.severity == "critical"]
+    assert result.diagnosis.data.out_of_sample == "unknown"
+    assert decide(result).stage is None
+    assert load_checkpoint(tmp_path / "fixed.pt").repairs == repaired.checkpoint.repairs
+
+
+def test_a_scaler_that_is_brought_is_a_repair(tmp_path: Path) -> None:
+    payload = damaged(model(), FAULT["the scaler is dropped"], (torch.zeros(0), torch.zeros(0)))
+    torch.save(dict(payload), tmp_path / "broken.pt")
+    np.savez(tmp_path / "s.npz", mean=model().network.normalizer.mean, scale=model().network.normalizer.scale)
+    repaired = repair(tmp_path / "broken.pt", market(), out=tmp_path / "fixed.pt", source="file", scaler=tmp_path / "s.npz")
+    assert [(one.cause, one.remedy) for one in repaired.done] == [("lost-normalizer", "a scaler was brought")]
+    np.testing.assert_allclose(
+        load_checkpoint(tmp_path / "fixed.pt").predict(PROBE).logits, model().predict(PROBE).logits, atol=1e-4
+    )
+
+
+def test_a_sound_model_is_left_alone_and_nothing_is_written(tmp_path: Path) -> None:
+    path = written(model(), tmp_path)
+    repaired = repair(path, market(), out=tmp_path / "fixed.pt", source="synthetic")
+    assert repaired.done == ()
+    assert not (tmp_path / "fixed.pt").exists()
+
+
+def test_a_repaired_checkpoint_that_lost_its_normalizer_again_is_refused(tmp_path: Path) -> None:
+    """A recipe that loses its scaler allows one in its checkpoint only where a repair put it there."""
+    path = written(model("v7-lost-scaler"), tmp_path)
+    repair(path, market(), out=tmp_path / "fixed.pt", source="synthetic")
+    payload = torch.load(tmp_path / "fixed.pt", weights_only=True)
+    del payload["repairs"]
+    torch.save(payload, tmp_path / "altered.pt")
+    with pytest.raises(CheckpointError, match="has no normalizer, found one; it was altered"):
+        load_checkpoint(tmp_path / "altered.pt")
+    payload["repairs"] = [{"cause": "x"}]
+    torch.save(payload, tmp_path / "altered.pt")
+    with pytest.raises(CheckpointError, match="list its repairs whole"):
+        load_checkpoint(tmp_path / "altered.pt")
+
+
+def test_the_new_file_must_be_another_one(tmp_path: Path) -> None:
+    path = written(model("v7-lost-scaler"), tmp_path)
+    for out in (path, tmp_path / "fixed", tmp_path / "fixed.pkl"):
+        with pytest.raises(CheckpointError, match=r"must be another \.pt file"):
+            repair(path, market(), out=out, source="synthetic")
+    torch.save({"accuracy": 0.71}, tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match="must hold the weights"):
+        repair(tmp_path / "none.pt", market(), out=tmp_path / "fixed.pt")
+
+
+def test_a_repair_is_part_of_the_file_s_bytes(tmp_path: Path) -> None:
+    path = written(model("v7-lost-scaler"), tmp_path)
+    for name in ("a.pt", "b.pt"):
+        repair(path, market(), out=tmp_path / name, source="synthetic")
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+    assert dataclasses.asdict(load_checkpoint(tmp_path / "a.pt").repairs[0])["rows"] > 100
