@@ -1,5 +1,6 @@
 """The right cause for every fault, none for a sound model, and the proof behind it."""
 
+import copy
 import dataclasses
 import io
 from functools import cache
@@ -14,6 +15,7 @@ from strategies import walk
 
 import crpbot
 from crpbot.dataset.features.compute import compute_features
+from crpbot.dataset.features.program import PRICE
 from crpbot.factory import make_model
 from crpbot.market.files import read_candles
 from crpbot.market.synthetic import make_market
@@ -131,6 +133,19 @@ def test_the_root_causes_of_the_founding_document_are_all_named(name: str) -> No
     (raw,) = [cause for cause in causes if cause.code == "raw-scale-inputs"]
     assert raw.evidence["push"] == pytest.approx(raw.evidence["input"] * raw.evidence["weight"])
     assert f"{raw.evidence['input']:,.0f} ×" in raw.message
+
+
+def test_a_network_that_raw_prices_leave_mute_has_lost_its_scaler_too() -> None:
+    """Prices pull every unit of the first layer below 0: it repeats its biases, and neither logits nor log loss look absurd."""
+    checkpoint = model("v6-lost-scaler")
+    state = dict(copy.deepcopy(checkpoint.network).state_dict())
+    level = [i for i, unit in enumerate(checkpoint.feature_set.units) if unit == PRICE]
+    state["fc1.weight"][:, level] = -0.01
+    state["fc4.bias"].copy_(torch.log(torch.tensor([0.46, 0.08, 0.46])))
+    found = judged(state).causes
+    assert found[0].code == "lost-normalizer"
+    assert found[0].what_if.before < 1.1
+    assert found[0].what_if.after < 0.9 * found[0].what_if.before
 
 
 def diagnosed(checkpoint: Checkpoint, rows: int = 12_000) -> Diagnosis:

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from crpbot.model.calibration import softmax
+from crpbot.model.calibration import fit_offsets, softmax
 from crpbot.quality import metrics
 
 
@@ -80,3 +82,44 @@ def test_the_calibration_error_is_its_definition(seed: int, bins: int) -> None:
 @pytest.mark.parametrize(("rows", "bins"), [(1_000, 5), (45_000, 10), (157_680, 15)])
 def test_bins_follow_the_effective_rows(rows: int, bins: int) -> None:
     assert metrics.n_bins(rows / 15) == bins
+
+
+def evenly_confident(n: int = 30_000, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities whose confidence is spread evenly from 1/3 to 1, and labels: bins of equal mass are of equal width."""
+    rng = np.random.default_rng(seed)
+    confidence = 1 / 3 + (np.arange(n) + 0.5) / n * 2 / 3
+    least = np.maximum(1 - 2 * confidence, 0)
+    rest = least + (np.minimum(confidence, 1 - confidence) - least) * rng.uniform(0.1, 0.9, n)  # none above the confidence
+    p = np.stack([confidence, rest, 1 - confidence - rest], axis=1)
+    order = rng.permuted(np.tile([0, 1, 2], (n, 1)), axis=1)
+    p = np.take_along_axis(p, order, axis=1)
+    y = (p.cumsum(axis=1) < rng.uniform(size=(n, 1)) ** 1.3).sum(axis=1).clip(0, 2)
+    return p, y
+
+
+def test_the_calibration_error_is_torchmetrics_where_the_bins_are_the_same() -> None:
+    """Of 15 bins of equal width on 0 to 1, the ten above 1/3 are of equal mass here."""
+    p, y = evenly_confident()
+    theirs = multiclass_calibration_error(torch.from_numpy(p), torch.from_numpy(y), num_classes=3, n_bins=15, norm="l1")
+    ours = metrics.reliability(p, y, np.arange(len(y)) // 1_000, bins=10)
+    assert ours.ece == pytest.approx(theirs.item(), abs=1e-6)
+    assert ours.ece > 0.01
+
+
+def test_accuracy_and_shares_are_torchmetrics() -> None:
+    p, y = evenly_confident()
+    right = (p.argmax(axis=1) == y).astype(float)
+    theirs = multiclass_accuracy(torch.from_numpy(p), torch.from_numpy(y), num_classes=3, average="micro")
+    assert metrics.mean_by_days(right, np.arange(len(y)) // 1_000).value == pytest.approx(theirs.item(), abs=1e-6)
+
+
+@given(st.integers(0, 2**31), st.floats(0.2, 5))
+def test_offsets_make_the_mean_probabilities_the_shares(seed: int, sharpness: float) -> None:
+    """At the most likely offsets the mean probability of each class is its share, and no other offsets are better."""
+    logits, y, _ = drawn(seed, n=500)
+    served = logits * sharpness + [1.0, -2.0, 0.5]
+    offsets = fit_offsets(served, y)
+    np.testing.assert_allclose(softmax(served + offsets).mean(axis=0), metrics.shares(y), atol=1e-4)
+    best = metrics.log_loss_of_logits(served + offsets, y)
+    for other in np.random.default_rng(seed).normal(0, 0.3, (5, 3)):
+        assert metrics.log_loss_of_logits(served + offsets + other, y) >= best - 1e-9

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from crpbot.quality.repair import Repaired
     from crpbot.quality.report.data import Judgement
 
+MOST_CAUSES = 3
+"""Causes that are explained; the others are named."""
 FEWEST_COLUMNS = 110
 """Width of the table where the output is no terminal."""
 
@@ -115,10 +117,12 @@ def print_reasons(judgement: "Judgement") -> None:
         _say(f"  {words}")
     for result in verdict.failed:
         _say("  ", (result.name, "red"), f": {result.words} (must be {result.limit})")
-    for cause in judgement.causes:
+    for cause in judgement.causes[:MOST_CAUSES]:
         _say("  cause ", (cause.code, "bold"), f" ({cause.severity}): {cause.message}")
         if cause.what_if is not None:
             _say(f"    {cause.what_if}")
+    if others := judgement.causes[MOST_CAUSES:]:
+        _say(f"  and {', '.join(f'{cause.code} ({cause.severity})' for cause in others)}: --html explains them all")
 
 
 def _say(*parts: str | tuple[str, str]) -> None:

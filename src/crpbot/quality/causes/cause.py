@@ -9,6 +9,20 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.quality.causes.table import CAUSES, Severity
 from crpbot.quality.experiment import Experiment, Measures, Trial
 
+METRIC_WORDS: Mapping[str, str] = {
+    "logit_abs_max": "largest |logit|",
+    "logit_min": "smallest logit",
+    "logit_max": "largest logit",
+    "confidence_over_99": "share over 99 %",
+    "mean_confidence": "mean confidence",
+    "predicted_share": "says",
+    "class_bias": "class bias",
+    "ece": "calibration error",
+    "log_loss": "log loss",
+    "accuracy": "accuracy",
+}
+"""What people call the fields of `Measures`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
@@ -47,7 +61,7 @@ class WhatIf:
         }
 
     def __str__(self) -> str:
-        words = f"what if ({self.remedy}): {self.metric} {self.before:,.4g} → {self.after:,.4g}"
+        words = f"what if ({self.remedy}): {METRIC_WORDS[self.metric]} {self.before:,.4g} → {self.after:,.4g}"
         if self.metric != "log_loss":
             first, second = self.measured
             words += f", log loss {first.log_loss:,.4g} → {second.log_loss:,.4g}"

@@ -12,6 +12,8 @@ from crpbot.quality.experiment import Experiment, Trial
 
 ABSURD, SOUND = 2.0, 1.1
 """Multiples of the prior's log loss: beyond the first a network is absurd, within the second it is sound."""
+KNOWS = 3.0
+"""Standard errors by which a network must beat knowing nothing on standardized inputs, to have been trained on such."""
 FOREIGN = 10.0
 """How many times another scale or price level a scaler must have to be called foreign."""
 RAW = 50.0
@@ -27,23 +29,27 @@ FAR = 3.0
 def normalizer_cause(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Tell a lost scaler from one that never was, from one that was never fitted, and from one of another market: by experiment.
 
-    Trained raw, a network is merely bad on raw inputs. Trained on normalized features and served raw, it is absurd on raw inputs
-    and sound on standardized ones. Accuracy cannot tell the two apart; the log loss can.
+    Trained raw, a network is merely bad on raw inputs. Trained on normalized features and served raw, it is absurd on raw
+    inputs, or mute, and sound on standardized ones. Accuracy cannot tell the two apart; the log loss can.
     """
     network = diagnosis.subject.network
-    if diagnosis.subject.holds is not None:
-        return None
     if network is not None and network.normalizer is not None:
         return _unfitted(network.normalizer, experiment) or _foreign(diagnosis, network.normalizer, experiment)
-    if experiment is None:
-        return None
+    return None if experiment is None else _lost_or_missing(experiment)
+
+
+def _lost_or_missing(experiment: Experiment) -> Cause | None:
     prior, trial = experiment.prior_log_loss, experiment.standardized
     before, after = experiment.before.log_loss, trial.measures.log_loss
     evidence = {"prior_log_loss": prior, "raw_log_loss": before, "standardized_log_loss": after}
     if before > ABSURD * prior and after <= SOUND * prior:
         return found("lost-normalizer", evidence, trial=trial, experiment=experiment, metric="logit_abs_max")
-    if network is None:
+    if experiment.subject.network is None:
         return None  # a function may well normalize inside
+    if before >= prior and (calmed := experiment.calmed) is not None and calmed[1].value > KNOWS * calmed[1].error:
+        # Raw prices can also leave a network mute: every unit of a layer is dead, and it repeats its biases.
+        evidence["better_than_knowing_nothing"] = calmed[1].value
+        return found("lost-normalizer", evidence, trial=calmed[0], experiment=experiment, fatal=True)
     raw = bool(experiment.pushes) and experiment.pushes[0].size > RAW  # then no remedy but another training helps
     return found("missing-normalizer", evidence, trial=trial, experiment=experiment, fatal=raw)
 

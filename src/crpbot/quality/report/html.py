@@ -8,7 +8,7 @@ import numpy as np
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
 from crpbot.model.training import Epoch
-from crpbot.quality.causes.cause import Cause, WhatIf
+from crpbot.quality.causes.cause import METRIC_WORDS, Cause, WhatIf
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateResult
 from crpbot.quality.metrics import percent
@@ -18,6 +18,8 @@ from crpbot.quality.report.svg import Chart
 from crpbot.quality.report.text import Row, founding_rows, headline, plain_words, row_words, table_rows
 
 _N_BINS = 60
+MOST_CAUSES = 4
+"""Causes that are open at once; the others wait behind a click."""
 
 
 def report_page(judgements: Sequence[Judgement]) -> str:
@@ -89,11 +91,18 @@ def _network_words(d: Diagnosis) -> str:
 
 
 def _causes(judgement: Judgement) -> str:
-    return "".join(_cause(cause) for cause in judgement.causes) or '<p class="good">No cause for concern was found.</p>'
+    causes = judgement.causes
+    if not causes:
+        return '<p class="good">No cause for concern was found.</p>'
+    page = "".join(_cause(cause) for cause in causes[:MOST_CAUSES])
+    if others := causes[MOST_CAUSES:]:
+        names = ", ".join(cause.code for cause in others)
+        page += f"<details><summary>and {escape(names)}</summary>{''.join(_cause(cause) for cause in others)}</details>"
+    return page
 
 
 def _cause(cause: Cause) -> str:
-    evidence = ", ".join(f"{name} {value:,.4g}" for name, value in cause.evidence.items())
+    evidence = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in cause.evidence.items())
     what_if = ""
     if cause.what_if is not None:
         what_if = f"<br>{escape(str(cause.what_if))}<details><summary>all numbers</summary>{_what_if(cause.what_if)}</details>"
@@ -105,7 +114,7 @@ def _cause(cause: Cause) -> str:
 
 def _what_if(what_if: WhatIf) -> str:
     rows = "".join(
-        f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{_cell(pair['before'])}</td><td>{_cell(pair['after'])}</td></tr>"
+        f"<tr><td>{escape(METRIC_WORDS[name])}</td><td>{_cell(pair['before'])}</td><td>{_cell(pair['after'])}</td></tr>"
         for name, pair in what_if.to_dict()["measures"].items()
     )
     return f"<table><tr><th></th><th>as served</th><th>with the remedy</th></tr>{rows}</table>"
