@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults import FAULTS
 
 import crpbot
+from crpbot.quality.causes.table import CAUSES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "crpbot"
@@ -74,3 +76,13 @@ def test_no_machine_and_no_registry_is_named_in_the_project() -> None:
             continue
         text = (ROOT / name).read_text()
         assert not [word for word in words if word in text], name
+
+
+def test_every_cause_is_documented_and_the_page_is_of_this_table() -> None:
+    """`scripts/make_causes.py` writes the page; a cause that was changed since is found here."""
+    page = (ROOT / "docs" / "causes.md").read_text()
+    for kind in CAUSES.values():
+        assert f"| `{kind.code}` | {kind.severity} | {kind.meaning}" in page
+        assert kind.remedy in page
+    for fault in FAULTS:
+        assert f"| {fault.name} | `{fault.cause}` | `{fault.cause}` |" in page

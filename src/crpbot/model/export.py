@@ -11,7 +11,7 @@ from crpbot.model.checkpoint import Checkpoint
 def export_scaler(checkpoint: Checkpoint, path: Path) -> None:
     """Write the normalizer of `checkpoint` as a pickled scikit-learn `StandardScaler` with the same numbers.
 
-    A founding deliverable, for tools that expect one. crpbot itself never opens it: pickles run code.
+    A founding deliverable, for tools that expect one. crpbot itself never unpickles one: pickles run code.
     """
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415  heavy, and for this one file only
 
