@@ -1,5 +1,6 @@
 """What strangers' files hold is read as torch reads it, and nothing in them runs."""
 
+import argparse
 import collections
 import contextlib
 import datetime as dt
@@ -97,6 +98,11 @@ def test_numpy_of_another_age_and_notes_of_strangers_are_read() -> None:
         found = read_archive(content, where="it")
         assert found["m"].tolist() == [0.0, 1.0, 2.0]
         assert (found["n"], found["o"]) == (2.5, ["a", "b"])
+    config = argparse.Namespace(rate=0.001, layers=[256, 128])
+    counts = collections.defaultdict(list, {"loss": [0.7, 0.6]})
+    notes = read_archive(saved({"config": config, "history": counts, "best": {1, 2}, "kind": torch.float32}), where="it")
+    assert notes["config"].state == {"rate": 0.001, "layers": [256, 128]}
+    assert (notes["history"], notes["kind"]) == ({"loss": [0.7, 0.6]}, "torch.float32")
     when = read_archive(saved({"when": dt.datetime(2025, 11, 16, tzinfo=dt.UTC), "where": Path("here")}), where="it")
     assert isinstance(when["when"], Record)
 

@@ -34,9 +34,10 @@ _STORAGES: Mapping[str, str] = {
 _NUMPY_TYPE = re.compile(r"[<>|=]?([fiu][1248]|b1)")
 _HARMLESS = frozenset(
     {
-        "collections.OrderedDict", "torch.Size", "torch.device", "builtins.set", "__builtin__.set", "numpy.ndarray",
-        "datetime.datetime", "datetime.date", "datetime.timedelta", "datetime.timezone",
-        "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "pathlib._local.PosixPath",
+        "argparse.Namespace", "collections.OrderedDict", "collections.defaultdict", "datetime.date", "datetime.datetime",
+        "datetime.timedelta", "datetime.timezone", "numpy.ndarray", "pathlib.PosixPath", "pathlib.PurePosixPath",
+        "pathlib.WindowsPath", "pathlib._local.PosixPath", "torch.Size", "torch.device", "types.SimpleNamespace",
+        *(f"{home}.{kind}" for home in ("builtins", "__builtin__") for kind in ("set", "list", "dict", "int", "float", "str")),
     }
 )  # fmt: skip
 """What may be named and stays a note: it carries nothing that a checkpoint needs."""

@@ -94,12 +94,11 @@ def read_scaler(path: Path) -> Scaler:
     content, where = read_bounded(path), str(path)
     if content[:1] in b"{[" or path.suffix == ".json":
         try:
-            return _scaler_of(json.loads(content), where)
+            payload = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{where} must be JSON with mean and scale: {error}; correct it") from None
-    if path.suffix == ".npz":
-        return _scaler_of(_npz(path), where)
-    payload = read_archive(content, where=where)
+    else:
+        payload = _npz(path) if path.suffix == ".npz" else read_archive(content, where=where)
     if isinstance(payload, Mapping):
         state = payload.get("model_state_dict")
         found = scaler_in({**payload, **state} if isinstance(state, Mapping) else payload, where)

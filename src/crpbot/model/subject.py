@@ -99,7 +99,7 @@ def function_subject(
             )
         return np.log(np.maximum(found, _LEAST))
 
-    return Subject(features=features, feature_set=chosen, serve=serve)
+    return Subject(features=tuple(features), feature_set=chosen, serve=serve)
 
 
 def weightless_subject(holds: str) -> Subject:
