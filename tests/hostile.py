@@ -76,6 +76,37 @@ def deep(depth: int = 5_000) -> bytes:
     return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
 
 
+def number(value: int) -> bytes:
+    encoded = pickle.encode_long(value)
+    return b"\x8b" + struct.pack("<i", len(encoded)) + encoded
+
+
+def copies() -> bytes:
+    """A list of 1,000 pairs that is made into a table 1,000 times."""
+    pairs = b"](" + b"".join(b"K" + bytes([i % 256]) + b"N\x86" for i in range(1_000)) + b"e"
+    made = b"h\x02h\x01\x85R0" * 1_000
+    return b"\x80\x02ccollections\nOrderedDict\nq\x020" + pairs + b"q\x010" + made + b"N."
+
+
+def shared_depth() -> bytes:
+    """2,000 lists, each in the next one, named innermost first, so that each finds the one below already known."""
+    steps = b"K\x01\x94" + b"".join(b"]\x94j" + struct.pack("<I", i) + b"a" for i in range(2_000))
+    return b"\x80\x04(" + steps + b"l."
+
+
+def lying(method: int) -> bytes:
+    """A zip whose pickle unpacks to far more than it says."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        archive.writestr("a/data.pkl", b"\x00" * 10_000_000)
+    raw = bytearray(content.getvalue())
+    place = raw.index(b"PK\x01\x02")
+    raw[place + 24 : place + 28] = struct.pack("<I", 100)
+    raw[22:26] = struct.pack("<I", 100)
+    return bytes(raw)
+
+
+ZEROS = torch.zeros(10**6)
 GOOD = saved({"model_state_dict": {"fc1.weight": torch.zeros(3, 72), "fc1.bias": torch.zeros(3)}})
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
@@ -91,14 +122,23 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "whole-module": (saved(torch.nn.Linear(2, 2)), "torch.nn.modules.linear.Linear"),
     "zip-bomb": (zipped({"a/data.pkl": b"\x00" * 2**28}, deflated=True), "zip bomb"),
     "many-parts": (zipped({f"a/data/{i}": b"" for i in range(10_001)}), "zip bomb"),
-    "billion-laughs": (pickle.dumps(doubled()), "more than 500,000"),
+    "billion-laughs": (pickle.dumps(doubled(30)), "more than 200,000"),
     "contains-itself": (saved({"x": itself()}), "contains itself"),
     "nested-deeply": (deep(), "nested too deeply"),
-    "huge-tensor": (tensor(size=(2**40,), stride=(0,)), "more numbers than its storage"),
+    "huge-tensor": (tensor(size=(2**40,), stride=(0,)), "at most 256 MiB"),
     "tensor-beyond-its-storage": (tensor(size=(2,), stride=(2**40,)), "more numbers than its storage"),
     "tensor-before-its-storage": (tensor(size=(2,), stride=(-1,), offset=1), "impossible shape"),
     "header-of-10-gb": (struct.pack("<Q", 10 * 2**30) + b'{"fc1.weight":', "10,737,418,240 bytes"),
     "text-of-10-gb": (b"\x80\x04\x8d" + struct.pack("<Q", 10 * 2**30) + b"fc1", "damaged"),
+    "tables-of-one-list": (copies(), "at most 150,000 steps"),
+    "many-steps": (b"\x80\x02(" + b"}" * 200_000 + b"l.", "at most 150,000 steps"),
+    "long-name": (b"\x80\x02c" + b"a" * 10_000_000 + b"\nb\n.", "tries to load aaaa"),
+    "number-of-many-digits": (b"\x80\x02}X\x06\x00\x00\x00format" + number(10**5_000) + b"s.", "bits"),
+    "nested-behind-a-memo": (shared_depth(), "nested too deeply"),
+    "zip-that-lies": (lying(zipfile.ZIP_DEFLATED), "damaged"),
+    "zip-of-another-packer": (lying(zipfile.ZIP_BZIP2), "a way that torch never uses"),
+    "zip-of-lzma": (lying(zipfile.ZIP_LZMA), "a way that torch never uses"),
+    "one-storage-many-tensors": (saved({f"x{i}": ZEROS.view(-1) for i in range(80)}), "at most 256 MiB"),
     "torchscript": (zipped({"a/data.pkl": b"N.", "a/code/x.py": b"import os", "a/constants.pkl": b"N."}), "TorchScript"),
     "another-zip": (zipped({"word/document.xml": b"<xml/>"}), "a zip of word/document.xml"),
     "truncated-zip": (GOOD[: len(GOOD) // 2], "damaged"),
@@ -116,3 +156,11 @@ def write(kind: str, folder: Path) -> Path:
     path = folder / f"{kind}.pt"
     path.write_bytes(HOSTILE[kind][0])
     return path
+
+
+KEYS: dict[str, bytes] = {
+    "nests": b"\x80\x02}N" + b"\x85" * 100_000 + b"Ns.",
+    "doubles": b"\x80\x02}N" + b"2\x86" * 60 + b"Ns.",
+    "collide": b"\x80\x02}(" + b"".join(number(i * (2**61 - 1)) + b"N" for i in range(1, 40_001)) + b"u.",
+}
+"""Tables whose keys crash, hang or slow down whoever hashes them."""

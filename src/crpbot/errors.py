@@ -11,9 +11,25 @@
 A message has three parts: what must hold, what was found, and what to do about it.
 """
 
+LONGEST = 600
+"""Characters of a message; what a file holds may be quoted, but not at any length."""
+
+
+def printable(text: str) -> str:
+    """Return text in one line without anything that a terminal would obey: what is quoted may come from a stranger.
+
+    >>> printable("one" + chr(10) + "two " + chr(27) + "[31m")
+    'one two ?[31m'
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+
 
 class CrpbotError(Exception):
-    """The base of every error that is about the input or the call, not about a bug."""
+    """The base of every error that is about the input or the call, not about a bug. Its message is one printable line."""
+
+    def __init__(self, message: str) -> None:
+        line = printable(message[: 10 * LONGEST])
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 
 class CandleError(CrpbotError):

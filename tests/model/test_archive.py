@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hostile import HOSTILE, MARK, saved, write
+from hostile import HOSTILE, KEYS, MARK, saved, write, zipped
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from crpbot.errors import CheckpointError, CrpbotError
 from crpbot.model.archive import MOST_BYTES, numbers_of, read_archive
-from crpbot.model.loading import load_checkpoint, open_model
+from crpbot.model.loading import checkpoint_of, load_checkpoint, open_model
 from crpbot.model.pickles import Record
 from crpbot.model.scaler import read_scaler
 
@@ -66,7 +66,7 @@ def test_tensors_are_read_as_torch_reads_them(state: dict[str, torch.Tensor], le
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+        st.none() | st.booleans() | st.integers(-(2**100), 2**100) | st.floats(allow_nan=False) | st.text() | st.binary(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
         max_leaves=12,
     ),
@@ -103,6 +103,10 @@ def test_numpy_of_another_age_and_notes_of_strangers_are_read() -> None:
     notes = read_archive(saved({"config": config, "history": counts, "best": {1, 2}, "kind": torch.float32}), where="it")
     assert notes["config"].state == {"rate": 0.001, "layers": [256, 128]}
     assert (notes["history"], notes["kind"]) == ({"loss": [0.7, 0.6]}, "torch.float32")
+    texts = read_archive(
+        saved({"names": np.array(["rsi_14", "returns"]), "big": np.arange(3, dtype=">f4"), "none": b""}), where="it"
+    )
+    assert (texts["names"], texts["big"].tolist(), texts["none"]) == (["rsi_14", "returns"], [0.0, 1.0, 2.0], b"")
     when = read_archive(saved({"when": dt.datetime(2025, 11, 16, tzinfo=dt.UTC), "where": Path("here")}), where="it")
     assert isinstance(when["when"], Record)
 
@@ -120,10 +124,34 @@ def test_hostile_files_are_refused_by_name_and_nothing_runs(kind: str, tmp_path:
     assert not (tmp_path / MARK).exists()
 
 
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_are_looked_at_before_they_are_hashed(kind: str) -> None:
+    assert read_archive(KEYS[kind], where="it") == {}
+
+
+def test_a_model_folder_is_no_way_around(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="must be a file"):
+        open_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "a\nb", "\u202e", "\x9bK", "x" * 5_000])
+def test_what_a_stranger_wrote_reaches_the_terminal_as_one_printable_line(text: str) -> None:
+    state = {"fc1.weight": torch.zeros(3, 72), "fc1.bias": torch.zeros(3)}
+    for payload in ({"model_state_dict": state, "feature_columns": [text] * 72}, {text: torch.zeros(3)}):
+        with pytest.raises(CheckpointError) as refused:
+            checkpoint_of(read_archive(saved(payload), where="it"), "it")
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 700
+    with pytest.raises(CheckpointError) as refused:
+        read_archive(zipped({text: b""}), where="it")
+    assert str(refused.value).isprintable()
+
+
 def test_files_that_are_no_files_or_too_large_are_not_even_read(tmp_path: Path) -> None:
     with (tmp_path / "sparse.pt").open("wb") as file:
         file.truncate(10 * 2**30)
-    with pytest.raises(CheckpointError, match="at most 128 MiB, found 10,240 MiB"):
+    with pytest.raises(CheckpointError, match="at most 128 MiB, found more"):
         load_checkpoint(tmp_path / "sparse.pt")
     os.mkfifo(tmp_path / "pipe.pt")
     for path in (tmp_path / "pipe.pt", Path("/dev/zero"), tmp_path / "none.pt"):
@@ -184,6 +212,19 @@ def test_only_numbers_are_numbers() -> None:
         assert numbers_of(value) is None
 
 
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+def test_a_scaler_that_does_not_shift_or_divide_is_read_as_it_works(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(5, 2, (50, 3))
+    for options in ({"with_mean": False}, {"with_std": False}, {}):
+        scaler = StandardScaler(**options).fit(x)
+        (tmp_path / "s.pkl").write_bytes(pickle.dumps(scaler))
+        found = read_scaler(tmp_path / "s.pkl")
+        np.testing.assert_allclose((x - found.mean) / found.scale, scaler.transform(x))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -191,6 +232,14 @@ def test_only_numbers_are_numbers() -> None:
         ("s.json", b'{"mean": [1', "must be JSON with mean and scale"),
         ("s.json", json.dumps({"mean": [1.0], "scale": "x"}).encode(), "one mean and one scale"),
         ("s.npz", b"PK\x03\x04 no", "must be an npz"),
+        ("s.npz", zipped({"mean.npy": b"\x93NUMPY\x01\x00\x05\x00((((\n"}), "must be an npz"),
+        (
+            "s.npz",
+            zipped({"mean.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (999999,), }\n")}),
+            "must be an npz",
+        ),
+        ("s.npz", zipped({"mean.npy": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n")}), "must be an npz"),
+        ("s.json", b"[" + b"0," * 2**20 + b"0]", "JSON of at most 1 MiB"),
         ("s.pkl", pickle.dumps(MinMaxScaler()), "MinMaxScaler"),
         ("s.pt", saved({"epoch": 3}), "one mean and one scale"),
     ],

@@ -67,6 +67,14 @@ WITH_SCALER = {
         "temperature": STATE["temperature"].item(), "scaler_mean": MEAN, "scaler_scale": SCALE,
     },
     "another-order": reordered(),
+    "pair": {"model_state_dict": STATE, "scaler": [MEAN.tolist(), SCALE.tolist()]},
+    "mean-and-std": {"model_state_dict": STATE, "mean": MEAN.tolist(), "std": SCALE.tolist()},
+    "wrapped-twice": {"checkpoint": {"model_state_dict": STATE, "scaler_mean": MEAN, "scaler_scale": SCALE}},
+    "beside-a-description": {"model": {"type": "FNN"}, **STATE, "scaler_mean": MEAN, "scaler_scale": SCALE},
+    "prefixed-twice": {
+        "state_dict": {f"_orig_mod.module.{name}": tensor for name, tensor in STATE.items()},
+        "scaler_mean": MEAN, "scaler_scale": SCALE,
+    },
 }  # fmt: skip
 
 
@@ -114,7 +122,7 @@ def test_a_scaler_can_be_brought_in_safe_forms(tmp_path: Path, form: str) -> Non
         names = {"feature_columns": [NAMES[i] for i in ORDER]}
         file.write_text(json.dumps({"mean": MEAN[ORDER].tolist(), "scale": SCALE[ORDER].tolist(), **names}))
     elif form == "npz":
-        np.savez(file, mean=MEAN.numpy(), scale=SCALE.numpy())
+        np.savez(file, mean=MEAN[ORDER].numpy(), scale=SCALE[ORDER].numpy(), features=np.array(NAMES)[ORDER])
     elif form == "pt":
         torch.save({"scaler_mean": MEAN, "scaler_scale": SCALE}, file)
     else:
@@ -188,6 +196,10 @@ def without(name: str) -> dict:
         (STATE | {"fc2.bias": torch.zeros(7)}, r"found fc2.bias of \(7,\) for \(128,\)"),
         (STATE | {"temperature": torch.zeros(2)}, "temperature must be one positive number"),
         (STATE | {"temperature": torch.tensor(-1.0)}, "temperature must be one positive number"),
+        ({"model_state_dict": without("temperature"), "temperature": 1e-50}, "must be one positive number, found 0"),
+        ({"fc01.weight": torch.zeros(3, 72)}, "other kinds are not supported"),
+        ({"fc1.weight": torch.zeros(5_000, 72), "fc2.weight": torch.zeros(3, 5_000)}, "at most 4,096 units"),
+        ({"model_state_dict": STATE, "scaler_mean": [], "scaler_scale": []}, "found 0 and 0"),
         ({"model_state_dict": STATE, "feature_columns": ["moon"] * 72}, "found unknown moon"),
         ({"model_state_dict": STATE, "scaler_mean": MEAN[:5], "scaler_scale": SCALE[:5]}, "found 5 and 5"),
         ({"model_state_dict": STATE, "scaler_mean": MEAN}, "one mean and one scale"),

@@ -52,7 +52,7 @@ def test_a_recipe_survives_both_ways_of_writing_it(name: str, tmp_path: Path) ->
         ("train = 0.70", "train = 0.90", "must leave rows for the test block"),
         ("train = 0.70", "train = nan", "train must be above 0"),
         ('name = "v7"', 'name = "../v7"', "name must be small letters"),
-        ("hidden = [256, 128, 64]", "hidden = []", "hidden must be a list of widths"),
+        ("hidden = [256, 128, 64]", "hidden = []", "hidden must be a list of at most 63 widths"),
         ("[loss]", "[loss", "must be TOML"),
     ],
 )

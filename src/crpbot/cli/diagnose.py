@@ -1,6 +1,7 @@
 """`crpbot diagnose`: what is wrong with a checkpoint, and why."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -41,12 +42,13 @@ def command(
 
     Example: crpbot diagnose models/BTC-USD --candles candles/ --html report.html
     """
-    for option, given in (("--predictions", predictions), ("--scaler", scaler), ("--features", features)):
-        if given is not None and len(models) > 1:
-            raise typer.BadParameter("takes one model, found several", param_hint=option)
+    _check_alone(len(models), {"--predictions": predictions, "--scaler": scaler, "--features": features})
     from crpbot.model.loading import open_model
+    from crpbot.model.scaler import read_scaler
 
     opened = [open_model(model) for model in models]  # every file is screened before anything heavy is imported
+    if scaler is not None:
+        read_scaler(scaler)
     table = gate_table(gates)
     from crpbot.cli.choose import judge_model
     from crpbot.cli.show import print_founding_table, print_reasons, print_table
@@ -59,7 +61,7 @@ def command(
         for model in opened
     ]
     plain = [judgement.to_dict() for judgement in judgements]
-    text = json.dumps(plain if len(plain) > 1 else plain[0], indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(plain if len(plain) > 1 else plain[0], indent=1) + "\n"
     if html_file is not None:
         write_whole(html_file, report_page(judgements))
     if predictions is not None:
@@ -76,3 +78,9 @@ def command(
             print_reasons(judgement)
     if not all(judgement.verdict.passed for judgement in judgements):
         raise typer.Exit(1)
+
+
+def _check_alone(n_models: int, options: Mapping[str, object]) -> None:
+    for option, given in options.items():
+        if given is not None and n_models > 1:
+            raise typer.BadParameter("takes one model, found several", param_hint=option)

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from crpbot.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -127,7 +129,8 @@ def print_reasons(judgement: "Judgement") -> None:
 
 def _say(*parts: str | tuple[str, str]) -> None:
     """Print text, some of it with a style; nothing in it is taken for markup."""
-    console().print(Text.assemble(*parts), soft_wrap=True)
+    safe = [printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts]
+    console().print(Text.assemble(*safe), soft_wrap=True)
 
 
 def _words(epoch: "Epoch") -> str:

@@ -6,8 +6,9 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ from crpbot.errors import CheckpointError, RecipeError
 from crpbot.market.files import SYMBOL
 from crpbot.model.archive import read_archive
 from crpbot.model.calibration import softmax
-from crpbot.model.network import DirectionNetwork, predict_logits
+from crpbot.model.network import TINIEST, DirectionNetwork, predict_logits
 from crpbot.model.recipe import Recipe, recipe_from_dict
 
 FORMAT = "crpbot.checkpoint/2"
 _Record = TypeVar("_Record")
+LONGEST_TEXT = 400
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -239,25 +241,15 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
         )
     try:
         recipe = recipe_from_dict(payload["recipe"], where=f"{where}: recipe")
-        state = payload["model_state_dict"]
         features = tuple(payload["feature_columns"])
-        network = DirectionNetwork.from_recipe(
-            recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
-        )
-        state = {str(name): torch.from_numpy(value) for name, value in state.items() if isinstance(value, np.ndarray)}
-        origin = dict(payload["origin"])
-        origin["rule"] = _record(OneFeatureRule, origin["rule"])
-        origin["prior"] = tuple(origin["prior"])
         named = features == recipe.features.table.names and SYMBOL.fullmatch(payload["symbol"])
         if payload["classes"] != list(CLASSES) or not named:
             raise CheckpointError(
                 f"{where} must have the classes {', '.join(CLASSES)}, the features of its set in order, and a symbol "
                 "like BTC-USD; it was altered: train it again"
             )
-        rule = dict(payload["label"]["rule"])
-        rule["exits"] = _record(Exits, rule["exits"])
-        label = _record(Label, {**payload["label"], "rule": _record(LabelRule, rule)})
-        source = _record(Origin, origin)
+        source = _origin(payload["origin"], features)
+        label = _label(payload["label"])
         if label.rule != recipe.label.rule or not 0 <= label.theta < math.inf or not _SHA256.fullmatch(label.sha256):
             raise CheckpointError(
                 f"{where} must have the label of its recipe and a θ of at least 0; it was altered: train it again"
@@ -267,10 +259,15 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
                 f"{where} must have been trained on the formulas that {recipe.features.set} has now, found another digest; "
                 "use the crpbot that wrote it, or train it again"
             )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecipeError) as error:
+        state = {str(name): torch.from_numpy(value) for name, value in payload["model_state_dict"].items() if _is_array(value)}
+        _check_shapes(state, recipe, where)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, RecipeError) as error:
         raise CheckpointError(
-            f"{where} must be a whole crpbot checkpoint, found a damaged header: {error}; train it again"
+            f"{where} must be a whole crpbot checkpoint, found a damaged header: {str(error)[:200]}; train it again"
         ) from None
+    network = DirectionNetwork.from_recipe(
+        recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
+    )
     lacking = [name for name in network.state_dict() if name not in state]
     if any(name.startswith("normalizer.") for name in lacking):
         raise CheckpointError(
@@ -283,6 +280,8 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{where} must hold the weights of recipe {recipe.name}: {reason}; train it again") from None
     _check_normalizer(network, recipe, where, repaired=bool(repairs))
+    if network.temperature is not None and not TINIEST <= network.temperature.item() < math.inf:
+        raise CheckpointError(f"{where} must have a positive temperature, found {network.temperature.item():g}; train it again")
     return Checkpoint(
         network=network.eval(),
         features=features,
@@ -303,8 +302,52 @@ def read_repairs(payload: Mapping[str, Any], where: str) -> tuple[Repair, ...]:
     """
     try:
         return tuple(_record(Repair, repair) for repair in payload.get("repairs", ()))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{where} must list its repairs whole, found a damaged list: {error}; repair it again") from None
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{where} must list its repairs whole, found a damaged list: {str(error)[:200]}; repair it again"
+        ) from None
+
+
+def _check_shapes(state: Mapping[str, torch.Tensor], recipe: Recipe, where: str) -> None:
+    """Compare the weights with the recipe before a network of any size is made."""
+    widths = (len(recipe.features.table), *recipe.network.hidden, len(CLASSES))
+    for number, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
+        weight = state.get(f"fc{number}.weight")
+        if weight is None or tuple(weight.shape) != (fan_out, fan_in):
+            raise CheckpointError(
+                f"{where} must hold the weights of recipe {recipe.name}, found none or others for fc{number}; train it again"
+            )
+
+
+def _is_array(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+
+
+def _label(table: Mapping[str, Any]) -> Label:
+    rule = _record(LabelRule, {**table["rule"], "exits": _record(Exits, table["rule"]["exits"])})
+    return _record(Label, {**table, "rule": rule})
+
+
+def _origin(table: Mapping[str, Any], features: tuple[str, ...]) -> Origin:
+    """Read where a checkpoint comes from, and believe nothing that cannot be.
+
+    Raises:
+        TypeError, ValueError: something is missing, unknown, of another type, or impossible.
+
+    """
+    rule = _record(OneFeatureRule, table["rule"])
+    dropped, prior = table["dropped"], table["prior"]
+    origin = _record(Origin, {**table, "rule": rule, "prior": tuple(prior)})
+    if rule.feature not in features or not {rule.below, rule.above} <= set(range(len(CLASSES))):
+        raise ValueError("its one-feature rule is of other features or classes")
+    if len(prior) != len(CLASSES) or not all(isinstance(share, float) and 0 <= share <= 1 for share in prior):
+        raise ValueError("its prior must be three shares")
+    if not all(isinstance(name, str) and name.isprintable() and type(count) is int for name, count in dropped.items()):
+        raise ValueError("what was dropped must be counts by reason")
+    numbers = (value for value in (*asdict(origin).values(), *dropped.values()) if isinstance(value, int))
+    if not all(0 <= number < 2**53 for number in numbers) or origin.unseen_from <= origin.training_from:
+        raise ValueError("its times and counts are impossible")
+    return origin
 
 
 def _record(kind: type[_Record], table: Mapping[str, Any]) -> _Record:
@@ -318,9 +361,13 @@ def _record(kind: type[_Record], table: Mapping[str, Any]) -> _Record:
     if len(table) != len(hints):
         raise TypeError(f"{', '.join(hints.keys() - table.keys())} is missing")
     for name, wanted in hints.items():
-        plain = get_origin(wanted) or wanted
-        if isinstance(plain, type) and not isinstance(getattr(record, name), plain):
-            raise TypeError(f"{name} is {getattr(record, name)!r}")
+        value, plain = getattr(record, name), get_origin(wanted) or wanted
+        if plain is Literal and value not in get_args(wanted):
+            raise TypeError(f"{name} is none of {', '.join(get_args(wanted))}")
+        if isinstance(plain, type) and not isinstance(value, plain):
+            raise TypeError(f"{name} is of another type")
+        if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST_TEXT):
+            raise ValueError(f"{name} is no short printable text")
     return record
 
 

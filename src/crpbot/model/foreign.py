@@ -14,12 +14,12 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.errors import CheckpointError
 from crpbot.model.archive import describe, numbers_of
 from crpbot.model.checkpoint import Checkpoint, read_repairs
-from crpbot.model.network import DirectionNetwork, Normalizer
+from crpbot.model.network import DEEPEST, TINIEST, WIDEST, DirectionNetwork, Normalizer
 from crpbot.model.scaler import Scaler, scaler_in
 
-_FC = re.compile(r"fc(\d+)\.weight")
-_RECURRENT = re.compile(r"(.*?)weight_ih_l(\d+)")
-_WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "network", "net")
+_FC = re.compile(r"fc([1-9][0-9]{0,2})\.weight")
+_RECURRENT = re.compile(r"(.{0,100}?)weight_ih_l([0-9]{1,3})")
+_WRAPPERS = ("model_state_dict", "state_dict", "model_state", "model", "network", "net", "weights", "checkpoint")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 _GATES = {4: "an LSTM", 3: "a GRU", 1: "a recurrent network"}
 
@@ -39,7 +39,7 @@ class NoWeights:
 
 
 def read_foreign(
-    payload: Any,  # noqa: ANN401
+    payload: Mapping[Any, Any],
     where: str,
     *,
     scaler: Scaler | None = None,
@@ -63,11 +63,9 @@ def read_foreign(
         CheckpointError: the file holds no such network, or already has what is brought.
 
     """
-    if not isinstance(payload, Mapping):
-        raise CheckpointError(f"{where} must hold a state dict, found {describe(payload):.80}; save model.state_dict()")
-    state = _state(payload)
-    if not any(array.ndim for array in state.values()):
+    if not _has_arrays(payload):
         return NoWeights(describe(payload))
+    payload, state = _state(payload)
     widths = _widths(state, payload, where)
     found = scaler_in({**payload, **state}, where)
     if scaler is not None and found is not None and found.fitted:
@@ -88,18 +86,34 @@ def read_foreign(
     return Checkpoint(network=network.eval(), features=names, repairs=read_repairs(payload, where))
 
 
-def _state(payload: Mapping[Any, Any]) -> Arrays:
-    """Return the arrays of the state dict, without what a wrapper of the network puts before every name."""
-    inner: Any = payload
-    for wrapper in _WRAPPERS:
-        if isinstance(payload.get(wrapper), Mapping):
-            inner = payload[wrapper]
+def _has_arrays(value: Any) -> bool:  # noqa: ANN401
+    """Whether there is an array with a dimension anywhere: a file without one holds no weights."""
+    if isinstance(value, Mapping | list | tuple):
+        return any(_has_arrays(item) for item in (value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, np.ndarray) and value.ndim > 0
+
+
+def _state(payload: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], Arrays]:
+    """Return everything that stands beside the state dict, and its arrays without what a wrapper puts before every name."""
+    inner, beside = payload, dict(payload)
+    while not _has_layers(inner):
+        wrapped = next(
+            (inner[name] for name in _WRAPPERS if isinstance(inner.get(name), Mapping) and _has_arrays(inner[name])), None
+        )
+        if wrapped is None:
             break
+        inner = wrapped
+        beside |= inner
     state = {str(name): value for name, value in inner.items() if isinstance(value, np.ndarray)}
-    for prefix in _PREFIXES:
-        if any(name.startswith(f"{prefix}fc1.") for name in state):
-            return {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+    while prefix := next((one for one in _PREFIXES if any(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return beside, state
+
+
+def _has_layers(inner: Mapping[Any, Any]) -> bool:
+    return any(
+        isinstance(name, str) and name.endswith(".weight") and isinstance(value, np.ndarray) for name, value in inner.items()
+    )
 
 
 def _widths(state: Arrays, payload: Mapping[Any, Any], where: str) -> list[int]:
@@ -117,6 +131,11 @@ def _widths(state: Arrays, payload: Mapping[Any, Any], where: str) -> list[int]:
     if any(weight.ndim != 2 or 0 in weight.shape for weight in weights):
         raise CheckpointError(f"{where} must hold matrices as the weights of its layers, found other shapes; export it again")
     widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
+    if max(widths) > WIDEST or len(weights) > DEEPEST:
+        raise CheckpointError(
+            f"{where} must have at most {DEEPEST} layers of at most {WIDEST:,} units, found {len(weights)} layers and "
+            f"{max(widths):,} units; it is no network of this kind"
+        )
     if widths[-1] != len(CLASSES):
         raise CheckpointError(f"{where} must end in {len(CLASSES)} classes, found {widths[-1]}; it foretells something else")
     return widths
@@ -166,9 +185,10 @@ def _temperature(state: Arrays, payload: Mapping[Any, Any], where: str) -> float
     if value is None:
         return None
     numbers = numbers_of(value)
-    number = float(numbers.reshape(())) if numbers is not None and numbers.size == 1 else float("nan")
-    if not 0 < number < float("inf"):
-        raise CheckpointError(f"{where}: its temperature must be one positive number, found {value!r:.80}; export it again")
+    number = float(np.float32(numbers.item())) if numbers is not None and numbers.size == 1 else float("nan")
+    if not TINIEST <= number < float("inf"):
+        found = "another kind of value" if numbers is None else f"{numbers.size} numbers" if numbers.size != 1 else f"{number:g}"
+        raise CheckpointError(f"{where}: its temperature must be one positive number, found {found}; export it again")
     return number
 
 

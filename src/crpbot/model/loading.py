@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crpbot.errors import CheckpointError
-from crpbot.model.archive import read_archive, read_bounded
+from crpbot.model.archive import describe, read_archive, read_bounded
 from crpbot.model.folder import symbol_in
 from crpbot.model.recipe import load_recipe
 
@@ -32,12 +32,13 @@ class ModelFile:
 
     path: Path
     sha256: str
-    payload: Any
+    payload: Mapping[Any, Any]
 
     @property
     def ours(self) -> bool:
         """Whether crpbot wrote it, by what it says."""
-        return isinstance(self.payload, Mapping) and str(self.payload.get("format", "")).startswith(OURS)
+        said = self.payload.get("format")
+        return isinstance(said, str) and said.startswith(OURS)
 
     @property
     def market(self) -> str | None:
@@ -55,7 +56,10 @@ def open_model(path: Path) -> ModelFile:
     """
     file = find_checkpoint(path)
     content = read_bounded(file)
-    return ModelFile(file, hashlib.sha256(content).hexdigest(), read_archive(content, where=str(file)))
+    payload = read_archive(content, where=str(file))
+    if not isinstance(payload, Mapping):
+        raise CheckpointError(f"{file} must hold a state dict, found {describe(payload)}; save model.state_dict()")
+    return ModelFile(file, hashlib.sha256(content).hexdigest(), payload)
 
 
 def subject_in(model: ModelFile, *, scaler: Path | None = None, features: tuple[str, ...] | None = None) -> "Subject":
@@ -130,7 +134,7 @@ def find_checkpoint(path: Path) -> Path:
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"
             raise CheckpointError(f"{path} must hold one checkpoint, found {names}; name the file")
-        return found[0]
+        path = found[0]
     if not path.is_file():
         raise CheckpointError(f"a checkpoint must be a file or a model folder, found nothing at {path}; check the path")
     return path

@@ -16,6 +16,12 @@ from crpbot.model.scaler import is_fitted
 
 CHUNK = 65_536
 """Rows that are evaluated at a time."""
+WIDEST, DEEPEST = 4_096, 64
+"""Units of a layer, and layers of a network, at most."""
+TINIEST = 1e-30
+"""A temperature must be at least this: float32 has no smaller numbers to divide by safely."""
+_AT_A_TIME = 2**24
+"""Activations of one layer that are computed at a time."""
 
 
 class Normalizer(nn.Module):
@@ -176,10 +182,11 @@ def predict_logits(network: DirectionNetwork, x: NDArray[np.float64]) -> NDArray
     """Return the logits of raw features as served, shape `(len(x), 3)`, float64."""
     network.eval()
     logits = np.empty((len(x), len(CLASSES)))
+    chunk = min(CHUNK, _AT_A_TIME // max(network.input_size, *network.hidden, 1))
     with torch.inference_mode(), torch_threads(1):
-        for start in range(0, len(x), CHUNK):
-            part = torch.from_numpy(np.ascontiguousarray(x[start : start + CHUNK]))
-            logits[start : start + CHUNK] = network(part).numpy()
+        for start in range(0, len(x), chunk):
+            part = torch.from_numpy(np.ascontiguousarray(x[start : start + chunk]))
+            logits[start : start + chunk] = network(part).numpy()
     return logits
 
 

@@ -6,18 +6,57 @@ program calls something, a `Record` notes what would have been called, and stays
 """
 
 import pickletools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from crpbot.errors import CheckpointError
 
-MOST_STEPS = 500_000
-"""Opcodes of one pickle; the checkpoints of the founding system have 3,000."""
-MOST_VALUES = 500_000
+MOST_STEPS = 150_000
+"""Opcodes in the pickles of one file; the checkpoints of the founding system have 3,000."""
+MOST_VALUES = 200_000
 """Values in what a pickle builds, counted as if nothing were shared."""
+MOST_MADE = 256 * 2**20
+"""Bytes of all arrays and texts that are made of one file."""
+LONGEST = 16 * 2**20
+"""Bytes of one pickle; the numbers of tensors lie outside it."""
 DEEPEST = 60
 """How deep lists and tables may be nested."""
+_BITS = 128
+"""Of a whole number; the longest in use is the 80 bits that begin an old file of torch."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What reading one file may cost. Every part of the file draws on the same one.
+
+    Attributes:
+        where: names the file in errors.
+        steps: opcodes that are left.
+        made: bytes that may still be made.
+
+    """
+
+    where: str
+    steps: int = MOST_STEPS
+    made: int = MOST_MADE
+
+    def step(self, count: int = 1) -> None:
+        """Take steps of a pickle."""
+        self.steps -= count
+        if self.steps < 0:
+            raise CheckpointError(
+                f"{self.where} must have pickles of at most {MOST_STEPS:,} steps, found more; it is no checkpoint"
+            )
+
+    def make(self, size: int) -> None:
+        """Take bytes before they are made."""
+        self.made -= size
+        if self.made < 0:
+            raise CheckpointError(
+                f"{self.where} must hold at most {MOST_MADE // 2**20} MiB of numbers and texts, found more; it is a bomb or no "
+                "checkpoint"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +110,32 @@ _TUPLES: Mapping[str, int] = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _NOTHING = frozenset({"PROTO", "FRAME"})
 
 
-def read_pickle(stream: BinaryIO, *, names: Collection[str], where: str) -> Any:  # noqa: ANN401
-    """Return what the pickle at the place of `stream` describes; the stream then stands behind it.
+def read_pickle(content: bytes, start: int, *, names: Collection[str], budget: Budget) -> tuple[Any, int]:
+    """Return what the pickle that begins at `start` describes, and where it ends.
 
-    Plain values come as they are, sets as lists, an `OrderedDict` as a dict, what would have been called as a `Record`.
+    Plain values come as they are, sets as lists, an `OrderedDict` or `defaultdict` as a dict, what would have been called as a
+    `Record`. An item of a table whose key is no text or number is left out.
 
     Args:
-        stream: the bytes.
+        content: the whole file.
+        start: of the pickle in it.
         names: what may be named, as `module.name`.
-        where: names the file in errors.
+        budget: of the file.
 
     Raises:
         CheckpointError: the pickle is a huge one, or names something else.
         ValueError: the bytes are no pickle, or a damaged one.
 
     """
-    machine = _Machine(names, where)
+    machine, end = _Machine(names, budget), 0
     try:
-        for step, (code, argument, _) in enumerate(pickletools.genops(stream)):
-            if step >= MOST_STEPS:
-                raise CheckpointError(
-                    f"{where} must have a pickle of at most {MOST_STEPS:,} steps, found more; it is no checkpoint"
-                )
+        for code, argument, place in pickletools.genops(content[start : start + LONGEST]):
+            budget.step()
             machine.do(code.name, argument)
-        return machine.result()
+            end = 0 if place is None else place + 1  # behind STOP, once the loop has ended
+        return machine.result(), start + end
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"its pickle is broken, {error}") from None
+        raise ValueError(f"its pickle is broken, {str(error)[:200]}") from None
 
 
 def plain(value: Any, makers: Mapping[str, _Make], *, outside: Callable[[Any], Any], where: str) -> Any:  # noqa: ANN401
@@ -118,8 +157,8 @@ def plain(value: Any, makers: Mapping[str, _Make], *, outside: Callable[[Any], A
 class _Machine:
     """The stack machine: `do` one opcode after another, then take the `result`."""
 
-    def __init__(self, names: Collection[str], where: str) -> None:
-        self._names, self._where = names, where
+    def __init__(self, names: Collection[str], budget: Budget) -> None:
+        self._names, self._budget = names, budget
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -127,6 +166,8 @@ class _Machine:
         """Do one opcode."""
         stack = self._stack
         if code in _PUSH_ARGUMENT:
+            if isinstance(argument, int) and argument.bit_length() > _BITS:
+                raise ValueError(f"it has a number of {argument.bit_length():,} bits")
             stack.append(argument)
         elif code in _CONSTANTS:
             stack.append(_CONSTANTS[code])
@@ -148,11 +189,11 @@ class _Machine:
     def _rest(self, code: str, argument: Any) -> None:  # noqa: ANN401, C901, PLR0912  one line for each opcode
         stack = self._stack
         if code in {"BINPUT", "LONG_BINPUT", "PUT"}:
-            self._memo[int(argument)] = stack[-1]
+            self._memo[_place(argument)] = stack[-1]
         elif code == "MEMOIZE":
             self._memo[len(self._memo)] = stack[-1]
         elif code in {"BINGET", "LONG_BINGET", "GET"}:
-            stack.append(self._memo[int(argument)])
+            stack.append(self._memo[_place(argument)])
         elif code == "STACK_GLOBAL":
             module, name = stack[-2:]
             if not (isinstance(module, str) and isinstance(name, str)):
@@ -181,9 +222,9 @@ class _Machine:
             items = self._marked()
             stack[-1].extend(items)
         elif code == "SETITEM":
-            key, item = stack[-2:]
+            pair = stack[-2:]
             self._replace(2)
-            self._update({key: item})
+            self._update(_pairs(pair))
         elif code == "SETITEMS":
             self._update(_pairs(self._marked()))
         elif code in {"PERSID", "BINPERSID"}:
@@ -226,18 +267,23 @@ class _Machine:
     def _called(self, called: Any, args: Any) -> Any:  # noqa: ANN401
         if not isinstance(called, Name) or not isinstance(args, tuple):
             raise self._refuse("something that it has made itself")
-        if called.text == "collections.OrderedDict":
-            return dict(args[0]) if args else {}
         if called.text == "collections.defaultdict":
             return {}
+        if called.text == "collections.OrderedDict":
+            pairs = list(args[0]) if args else []
+            self._budget.step(len(pairs))
+            return _pairs([part for pair in pairs for part in (pair[0], pair[1])])
         return Record(called.text, args)
 
     def _refuse(self, what: str) -> CheckpointError:
-        printable = "".join(c if c.isprintable() else "?" for c in what)
+        what = what[:120]
+        advice = "if you trust its sender, ask for model.state_dict() with mean and scale as tensors"
+        if what.startswith("joblib."):
+            advice = "joblib files are not read: write mean and scale as JSON"
         return CheckpointError(
-            f"{self._where} must hold tensors and plain values only, found a pickle that tries to load {printable:.120}; "
-            "nothing of it was "
-            "executed: if you trust its sender, ask for model.state_dict() with mean and scale as tensors"
+            f"{self._budget.where} must hold tensors and plain values only, found a pickle that tries to load {what}; nothing "
+            "of it was "
+            f"executed: {advice}"
         )
 
 
@@ -246,56 +292,67 @@ class _Plain:
 
     def __init__(self, makers: Mapping[str, _Make], outside: Callable[[Any], Any], where: str) -> None:
         self._makers, self._outside, self._where = makers, outside, where
-        self._done: dict[int, tuple[Any, int]] = {}
+        self._done: dict[int, tuple[Any, int, int]] = {}
         self._open: set[int] = set()
 
-    def of(self, value: Any, depth: int) -> tuple[Any, int]:  # noqa: ANN401
-        """Return the plain form of `value`, and how many values it has."""
+    def of(self, value: Any, depth: int) -> tuple[Any, int, int]:  # noqa: ANN401
+        """Return the plain form of `value`, how many values it has, and how deep they are nested."""
         if isinstance(value, Name):
-            return value.text, 1
+            return value.text, 1, 0
         if not isinstance(value, list | tuple | dict | Record | Outside):
-            return value, 1
+            return value, 1, 0
         key = id(value)
-        if key in self._done:
-            return self._done[key]
         if key in self._open or depth > DEEPEST:
             raise self._refuse("one that contains itself or is nested too deeply")
-        self._open.add(key)
-        made, count = self._inside(value, depth + 1)
-        self._open.remove(key)
+        if key not in self._done:
+            self._open.add(key)
+            self._done[key] = self._inside(value, depth + 1)
+            self._open.remove(key)
+        made, count, height = self._done[key]
         if count > MOST_VALUES:
             raise self._refuse(f"more than {MOST_VALUES:,}")
-        self._done[key] = made, count
-        return made, count
+        if depth + height > DEEPEST:
+            raise self._refuse("one that contains itself or is nested too deeply")
+        return made, count, height
 
-    def _inside(self, value: Any, depth: int) -> tuple[Any, int]:  # noqa: ANN401
-        if isinstance(value, dict):
-            keys, n_keys = self._all(value, depth)
-            if not all(isinstance(key, str | int | float | bytes | None) for key in keys):
-                raise self._refuse("a table whose keys are no plain values")
-            items, n_items = self._all(value.values(), depth)
-            return dict(zip(keys, items, strict=True)), n_keys + n_items + 1
+    def _inside(self, value: Any, depth: int) -> tuple[Any, int, int]:  # noqa: ANN401
         if isinstance(value, Outside):
-            reference, count = self.of(value.reference, depth)
-            return self._outside(reference), count + 1
+            reference, count, height = self.of(value.reference, depth)
+            return self._outside(reference), count + 1, height + 1
         if isinstance(value, Record):
-            args, n_args = self.of(value.args, depth)
-            state, n_state = self.of(value.state, depth)
+            (args, state), count, height = self._all((value.args, value.state), depth)
             maker = self._makers.get(value.name)
-            return (maker(args, state) if maker else Record(value.name, args, state)), n_args + n_state + 1
-        items, count = self._all(value, depth)
-        return (items if isinstance(value, list) else tuple(items)), count + 1
+            return (maker(args, state) if maker else Record(value.name, args, state)), count, height
+        if isinstance(value, dict):
+            items, count, height = self._all(value.values(), depth)
+            return dict(zip(value, items, strict=True)), count + len(value), height
+        items, count, height = self._all(value, depth)
+        return (items if isinstance(value, list) else tuple(items)), count, height
 
-    def _all(self, values: Collection[Any], depth: int) -> tuple[list[Any], int]:
-        pairs = [self.of(item, depth) for item in values]
-        return [item for item, _ in pairs], sum(count for _, count in pairs)
+    def _all(self, values: Collection[Any], depth: int) -> tuple[list[Any], int, int]:
+        found = [self.of(item, depth) for item in values]
+        return [made for made, _, _ in found], 1 + sum(n for _, n, _ in found), 1 + max((h for _, _, h in found), default=0)
 
     def _refuse(self, found: str) -> CheckpointError:
         return CheckpointError(f"{self._where} must hold a table of values, found {found}; it is no checkpoint")
 
 
 def _pairs(flat: list[Any]) -> dict[Any, Any]:
+    """Return a table of keys and values that follow each other; keys are looked at before they are hashed."""
     if len(flat) % 2:
         raise ValueError("a key has no value")
-    halves: Iterator[tuple[Any, Any]] = zip(flat[::2], flat[1::2], strict=True)
-    return dict(halves)
+    return {key: value for key, value in zip(flat[::2], flat[1::2], strict=True) if _is_key(key)}
+
+
+def _is_key(key: Any) -> bool:  # noqa: ANN401
+    """Whether a key is plain: tuples can take for ever to hash, and whole numbers beyond 60 bits can all hash alike."""
+    if isinstance(key, int):
+        return key.bit_length() < 60
+    return key is None or isinstance(key, str | bytes | float)
+
+
+def _place(argument: Any) -> int:  # noqa: ANN401
+    place = int(argument)
+    if not 0 <= place <= MOST_STEPS:
+        raise ValueError("it remembers more than it can have seen")
+    return place

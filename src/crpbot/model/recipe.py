@@ -154,7 +154,12 @@ class NetworkChoice:
     """
 
     hidden: tuple[int, ...] = field(
-        metadata={"rule": ("a list of widths from 1 to 4096", lambda value: value and all(1 <= w <= 4096 for w in value))}
+        metadata={
+            "rule": (
+                "a list of at most 63 widths from 1 to 4096",
+                lambda value: 1 <= len(value) < 64 and all(1 <= w <= 4096 for w in value),
+            )
+        }
     )
     batch_normalization: bool
     dropout: float = field(metadata=_between(0, 0.9))

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from crpbot.quality.causes import inputs, inside, outputs, skill
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.table import CAUSES
@@ -58,7 +60,8 @@ def find_causes(diagnosis: Diagnosis, experiment: Experiment | None = None) -> t
 
     """
     experiment = experiment or experiment_of(diagnosis)
-    causes = [cause for search in SEARCHES if (cause := search(diagnosis, experiment)) is not None]
+    with np.errstate(all="ignore"):  # a stranger's scaler may hold any number; what is not finite proves nothing
+        causes = [cause for search in SEARCHES if (cause := search(diagnosis, experiment)) is not None]
     found = {cause.code for cause in causes}
     place = {code: number for number, code in enumerate(CAUSES)}
     left = sorted(
