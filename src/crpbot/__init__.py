@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from crpbot.dataset.features.live import LiveFeatures
     from crpbot.dataset.features.sets import feature_set
     from crpbot.errors import CrpbotError
-    from crpbot.factory import diagnose, run, train_model
+    from crpbot.factory import diagnose, repair, run, train_model
     from crpbot.market.candles import Candles
     from crpbot.market.files import read_candles
     from crpbot.market.source import open_source
@@ -41,6 +41,7 @@ _HOMES = {
     "newest_signal": "crpbot.signals.signal",
     "open_source": "crpbot.market.source",
     "read_candles": "crpbot.market.files",
+    "repair": "crpbot.factory",
     "run": "crpbot.factory",
     "train_model": "crpbot.factory",
 }
@@ -62,6 +63,7 @@ __all__ = [
     "newest_signal",
     "open_source",
     "read_candles",
+    "repair",
     "run",
     "train_model",
 ]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -198,7 +198,7 @@ def diagnose(
     gates: GateTable = "market",
     symbol: str | None = None,
     label_recipe: Recipe | None = None,
-    scaler: Path | None = None,
+    scaler: Path | str | None = None,
     features: tuple[str, ...] | None = None,
     output: Output = "probabilities",
     called: str | None = None,
@@ -227,7 +227,7 @@ def diagnose(
     if isinstance(model, str | Path):
         model = open_model(Path(model))
     if isinstance(model, ModelFile):
-        subject = subject_in(model, scaler=scaler, features=features)
+        subject = subject_in(model, scaler=None if scaler is None else Path(scaler), features=features)
         name, sha256, market = str(model.path), model.sha256, symbol or model.market
     else:
         subject = function_subject(model, features=features or feature_set("founding-72").names, output=output)
@@ -249,11 +249,11 @@ def repair(
     model: Path | str | ModelFile,
     candles: Candles | Path | str,
     *,
-    out: Path,
+    out: Path | str,
     source: SourceKind | None = None,
     symbol: str | None = None,
     label_recipe: Recipe | None = None,
-    scaler: Path | None = None,
+    scaler: Path | str | None = None,
     features: tuple[str, ...] | None = None,
 ) -> Repaired:
     """Write a checkpoint with the remedies that are proven, marked as repaired; nothing is written where none is.
@@ -272,11 +272,11 @@ def repair(
         CrpbotError: the file or the candles cannot be used.
 
     """
-    opened = model if isinstance(model, ModelFile) else open_model(Path(model))
+    opened, out = model if isinstance(model, ModelFile) else open_model(Path(model)), Path(out)
     if out.suffix != ".pt" or out.resolve() == opened.path.resolve():
         raise CheckpointError(f"a repaired checkpoint must be another .pt file, found {out}; name one")
     checkpoint = checkpoint_in(opened, features=features)
-    brought = None if scaler is None else checkpoint_in(opened, scaler=scaler, features=features)
+    brought = None if scaler is None else checkpoint_in(opened, scaler=Path(scaler), features=features)
     if not isinstance(candles, Candles):
         candles, source = read_market(str(candles), symbol or opened.market)
     recipe = label_recipe or load_recipe("v7")
@@ -285,7 +285,8 @@ def repair(
         rows = assemble(candles, checkpoint.feature_set, LabelRule(kind="horizon", horizon=1)).x[-PROBE_ROWS:]
         names = checkpoint.feature_set.names
         probe = rows[:, [names.index(name) for name in checkpoint.features]]
-        save_checkpoint(repaired.checkpoint, out, probe=probe, read=checkpoint_of)
+        named = replace(repaired.checkpoint, symbol=checkpoint.symbol or symbol or opened.market)
+        save_checkpoint(named, out, probe=probe, read=checkpoint_of)
     return repaired
 
 

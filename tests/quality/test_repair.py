@@ -12,7 +12,8 @@ from models import market, model
 from crpbot.errors import CheckpointError, DatasetError
 from crpbot.factory import diagnose, repair
 from crpbot.model.checkpoint import Checkpoint, save_checkpoint
-from crpbot.model.loading import load_checkpoint
+from crpbot.model.loading import load_checkpoint, open_model
+from crpbot.model.remedies import tempered
 from crpbot.registry import decide
 
 PROBE = np.random.default_rng(0).normal(size=(5, 72)) + 100
@@ -90,6 +91,51 @@ def test_a_scaler_that_is_brought_is_a_repair(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         load_checkpoint(tmp_path / "fixed.pt").predict(PROBE).logits, model().predict(PROBE).logits, atol=1e-4
     )
+
+
+def test_a_scaler_that_does_not_help_is_no_repair(tmp_path: Path) -> None:
+    path = written(model("v6"), tmp_path)  # trained raw: no scaler brings it back
+    np.savez(tmp_path / "s.npz", mean=model().network.normalizer.mean, scale=model().network.normalizer.scale)
+    repaired = repair(path, market(), out=tmp_path / "fixed.pt", source="synthetic", scaler=str(tmp_path / "s.npz"))
+    assert "a scaler was brought" not in [one.remedy for one in repaired.done]
+
+
+def test_nobody_knows_what_a_brought_scaler_has_seen(tmp_path: Path) -> None:
+    """It may have been fitted on the test block: all of these candles count as seen, and none can promote the model."""
+    path = written(model("v7-lost-scaler"), tmp_path)
+    np.savez(tmp_path / "s.npz", mean=model().network.normalizer.mean, scale=model().network.normalizer.scale)
+    repaired = repair(path, market(), out=str(tmp_path / "fixed.pt"), source="synthetic", scaler=tmp_path / "s.npz")
+    assert [one.remedy for one in repaired.done] == ["a scaler was brought"]
+    assert load_checkpoint(tmp_path / "fixed.pt").origin.unseen_from > market().time[-1]
+
+
+def test_a_broken_scaler_can_be_replaced_by_one_that_is_brought(tmp_path: Path) -> None:
+    payload = dict(damaged(model(), FAULT["the scaler was never fitted"], (torch.zeros(0), torch.zeros(0))))
+    payload["scaler_scale"][3] = float("nan")
+    torch.save(payload, tmp_path / "broken_BTC-USD.pt")
+    np.savez(tmp_path / "s.npz", mean=model().network.normalizer.mean, scale=model().network.normalizer.scale)
+    repaired = repair(
+        tmp_path / "broken_BTC-USD.pt", market(), out=tmp_path / "fixed.pt", source="file", scaler=tmp_path / "s.npz"
+    )
+    assert [one.cause for one in repaired.done] == ["unfitted-normalizer"]
+    assert open_model(tmp_path / "fixed.pt").market == "BTC-USD"
+
+
+def test_no_remedy_only_silences_a_network(tmp_path: Path) -> None:
+    """A network whose every answer is turned round: no temperature and no bias makes it know anything."""
+    state = {name: tensor.clone() for name, tensor in model().network.state_dict().items()}
+    state["fc4.weight"] *= -1
+    torch.save(state, tmp_path / "turned.pt")
+    repaired = repair(tmp_path / "turned.pt", market(), out=tmp_path / "fixed.pt", source="file")
+    assert all(one.log_loss_after < 0.9 for one in repaired.done)
+    if repaired.done:
+        assert diagnose(tmp_path / "fixed.pt", market(), source="file").diagnosis.metrics.accuracy > 0.6
+
+
+def test_a_temperature_of_a_network_without_one_divides_its_logits_exactly() -> None:
+    checkpoint = model("v6-lost-scaler")
+    halved = tempered(checkpoint, 2.0)
+    np.testing.assert_allclose(halved.predict(PROBE).logits, checkpoint.predict(PROBE).logits / 2, rtol=1e-5)
 
 
 def test_a_sound_model_is_left_alone_and_nothing_is_written(tmp_path: Path) -> None:

@@ -38,6 +38,6 @@ def command(
     repaired = factory.repair(
         opened, rows, source=kind, out=out, label_recipe=recipe, scaler=scaler, features=names(features) or None
     )
-    print_repair(repaired, out)
+    print_repair(repaired, out, f" --candles {candles}" if candles else "")
     if not repaired.done:
         raise typer.Exit(1)

@@ -89,8 +89,8 @@ def print_founding_table(judgements: "Sequence[Judgement]") -> None:
     console().print(table)
 
 
-def print_repair(repaired: "Repaired", out: Path) -> None:
-    """Print what was repaired with its proof, and what is left."""
+def print_repair(repaired: "Repaired", out: Path, options: str) -> None:
+    """Print what was repaired with its proof, what is left, and how to go on with the same `options`."""
     for repair in repaired.done:
         _say(
             ("repaired ", "bold"),
@@ -100,7 +100,7 @@ def print_repair(repaired: "Repaired", out: Path) -> None:
     for cause in repaired.left:
         _say("left ", (cause.code, "bold"), f" ({cause.severity}): {cause.message}")
     if repaired.done:
-        _say(f"written: {out}, repaired and unproven: the gates decide about it like any other (crpbot diagnose {out})")
+        _say(f"written: {out}, repaired and unproven: the gates decide about it like any other (crpbot diagnose {out}{options})")
     else:
         _say("Nothing was written: no remedy lowers the log loss on rows that it was not fitted on.")
 

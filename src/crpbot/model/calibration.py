@@ -76,13 +76,14 @@ def fit_offsets(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np
     wanted = np.maximum(np.bincount(y, minlength=n_classes), 0.5) / len(y)
     offsets = np.zeros(n_classes)
     loss = _mean_log_loss(logits, y)
+    longest = max(_LONGEST_STEP, float(np.ptp(logits)) / 4)
     for _ in range(_NEWTON_STEPS):
         p = softmax(logits + offsets)
         slope = p.mean(axis=0) - wanted
         curve = np.diag(p.mean(axis=0)) - p.T @ p / len(p) + 1e-9 * np.eye(n_classes)
         step = np.linalg.solve(curve, slope)
         step -= step.mean()
-        step *= min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), 1e-12))
+        step *= min(1.0, longest / max(float(np.abs(step).max()), 1e-12))
         while (found := _mean_log_loss(logits + offsets - step, y)) > loss and np.abs(step).max() > 1e-9:
             step /= 2
         offsets, loss = offsets - step, min(found, loss)

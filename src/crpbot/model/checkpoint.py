@@ -169,7 +169,8 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
 
     """
     if checkpoint.repairs and checkpoint.origin is None:
-        return _saved({"input_size": checkpoint.network.input_size, "feature_columns": list(checkpoint.features)}, checkpoint)
+        header = {"input_size": checkpoint.network.input_size, "feature_columns": list(checkpoint.features)}
+        return _saved(header | ({"symbol": checkpoint.symbol} if checkpoint.symbol else {}), checkpoint)
     if not (checkpoint.symbol and checkpoint.recipe and checkpoint.label and checkpoint.origin):
         raise CheckpointError(
             "a checkpoint must be written with its symbol, recipe, label and origin, found one without; train it here"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crpbot.errors import CheckpointError
+from crpbot.market.files import SYMBOL
 from crpbot.model.archive import describe, read_archive, read_bounded
 from crpbot.model.folder import symbol_in
 from crpbot.model.recipe import load_recipe
@@ -43,8 +44,8 @@ class ModelFile:
     @property
     def market(self) -> str | None:
         """The symbol that it was trained on: as it says, or as its name does."""
-        said = self.payload.get("symbol") if self.ours else None
-        return said if isinstance(said, str) else symbol_in(self.path.name)
+        said = self.payload.get("symbol")
+        return said if isinstance(said, str) and SYMBOL.fullmatch(said) else symbol_in(self.path.name)
 
 
 def open_model(path: Path) -> ModelFile:

@@ -119,6 +119,7 @@ class Judged:
         x: raw features in the order of the checkpoint, shape `(n, n_features)`.
         y: labels, shape `(n,)`.
         time: open time of each row's candle, shape `(n,)`.
+        known: when each label is known, shape `(n,)`.
         day: UTC day of each row, shape `(n,)`.
         prediction: of the checkpoint.
 
@@ -127,6 +128,7 @@ class Judged:
     x: NDArray[np.float64]
     y: NDArray[np.int64]
     time: NDArray[np.int64]
+    known: NDArray[np.int64]
     day: NDArray[np.int64]
     prediction: Prediction
 
@@ -248,7 +250,7 @@ def diagnose_subject(
     block = learned.calibration if learned and on == "calibration" else _block(subject, data, theta)
     _check_enough(len(block.y), origin)
     prediction = subject.predict(block.x)
-    judged = Judged(x=block.x, y=block.y, time=block.time, day=block.day, prediction=prediction)
+    judged = Judged(x=block.x, y=block.y, time=block.time, known=block.known, day=block.day, prediction=prediction)
     one_feature = origin.rule if origin else None
     measured, curve = Metrics(), None
     if subject.holds is None:

@@ -1,6 +1,7 @@
 """What-ifs: a remedy is fitted on one half of the rows and judged on the other, against the model as it is served.
 
-The halves are every second day, so that both see the whole span: price levels drift.
+The halves are every second block of time, so that both see the whole span: price levels drift. A block is a UTC day, or a
+twentieth of fewer than twenty days, and never less than four hours.
 """
 
 from collections.abc import Callable
@@ -12,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.dataset.labels import CLASSES
+from crpbot.market.candles import MINUTE
 from crpbot.model.calibration import fit_offsets, fit_temperature, softmax
 from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.remedies import reestimated, relabelled, reordered, shifted, standardized, tempered
 from crpbot.model.subject import Subject
 from crpbot.quality import metrics
-from crpbot.quality.diagnosis import Diagnosis, Judged
+from crpbot.quality.diagnosis import DAY, Diagnosis, Judged
 from crpbot.quality.layers import Layer, Push, measure_layers, measure_pushes
 from crpbot.quality.metrics import Floats, Ints, Mean
-from crpbot.quality.order import find_orders
+from crpbot.quality.order import Order, find_orders
 
+LEAST_BLOCK, BLOCKS = 4 * 60 * MINUTE, 20
 MOST_ROWS = 60_000
 """Rows of an experiment, evenly spread: more do not change an answer and cost seconds."""
 INSIDE_ROWS = 10_000
@@ -68,20 +71,42 @@ class Trial:
         remedy: what was done, in words.
         measures: after it, on the half that it was not fitted on.
         gain: nats of log loss that it removes there, as a mean by row; above 0 is better.
+        knowledge: nats by which it then beats always saying the actual shares of those rows, likewise.
+        blocks: of rows, behind the standard errors.
         apply: does it to a checkpoint; None where there is only a function.
+        outputs_only: whether it changes what is said and not what is seen.
 
     """
 
     remedy: str
     measures: Measures
     gain: Mean
+    knowledge: Mean
+    blocks: int
     apply: Apply | None = None
+    outputs_only: bool = False
 
     @property
     def proven(self) -> bool:
-        """Whether the gain stands two standard errors above 0, and above a hundredth of a nat."""
-        error = self.gain.error if np.isfinite(self.gain.error) else 0.0
-        return self.gain.value > max(0.01, 2 * error)
+        """Whether the gain is above a hundredth of a nat, and stands out of chance though several remedies are tried."""
+        return self.gain.value > LEAST_GAIN and stands_out(self.gain, self.blocks)
+
+
+def stands_out(mean: Mean, blocks: int) -> bool:
+    """Return whether a mean differs from 0 by more than chance would; never where its error is unknown.
+
+    The bar is the 99.65 % quantile of Student's distribution (5 % for eight remedies, both sides), by its expansion around
+    the normal one (Abramowitz & Stegun, 1964, 26.7.5).
+    """
+    if blocks < 2:
+        return False
+    z, freedom = QUANTILE, blocks - 1
+    bar = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    return abs(mean.value) > bar * mean.error
+
+
+LEAST_GAIN = 0.01
+QUANTILE = 2.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +148,8 @@ class Experiment:
         return metrics.prior_log_loss(self._y[self.held])
 
     @cached_property
-    def standardized(self) -> Trial:
-        """Feed the network inputs standardized by the candles' own statistics."""
+    def standardized(self) -> Trial | None:
+        """Feed the model inputs standardized by the candles' own statistics; None for a function that refuses them."""
         judged = self.judged
         x = judged.x[self.fitted] if self.statistics is None else self.statistics
         mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -135,28 +160,10 @@ class Experiment:
 
         if self.subject.checkpoint is not None:
             return self._network_trial(STANDARDIZED, apply)
-        return self._trial(STANDARDIZED, self.subject.serve((judged.x[self.held] - mean) / scale))
-
-    @cached_property
-    def calmed(self) -> tuple[Trial, Mean] | None:
-        """Standardize, then refit the temperature, and say how much better that is than knowing nothing; None for a function.
-
-        Returns:
-            The trial, and the nats of log loss by which it beats always saying the actual shares of the held rows.
-
-        """
-        checkpoint, apply, judged = self.subject.checkpoint, self.standardized.apply, self.judged
-        if checkpoint is None or apply is None:
+        try:
+            return self._trial(STANDARDIZED, self.subject.serve((judged.x[self.held] - mean) / scale))
+        except Exception:  # noqa: BLE001  whatever a function of somebody else raises of inputs that it does not know
             return None
-        fed = apply(checkpoint)
-        factor = fit_temperature(fed.predict(judged.x[self.fitted]).logits, self._y[self.fitted], least=1e-3, most=1e6)
-        logits = fed.predict(judged.x[self.held]).logits / factor
-        trial = self._trial(
-            f"{STANDARDIZED}, then logits divided by {factor:.3g}", logits, lambda one: tempered(apply(one), factor)
-        )
-        y = self._y[self.held]
-        known = -np.log(metrics.shares(y)[y]) - metrics.row_log_loss(logits, y)
-        return trial, metrics.mean_by_days(known, judged.day[self.held])
 
     @cached_property
     def temperature(self) -> float:
@@ -168,7 +175,7 @@ class Experiment:
         """Refit the temperature."""
         factor = self.temperature
         remedy = f"temperature refitted: logits divided by {factor:.3g}"
-        return self._trial(remedy, self._logits[self.held] / factor, lambda checkpoint: tempered(checkpoint, factor))
+        return self._trial(remedy, self._logits[self.held] / factor, lambda one: tempered(one, factor), outputs_only=True)
 
     @cached_property
     def shifted(self) -> Trial:
@@ -176,7 +183,7 @@ class Experiment:
         offsets = fit_offsets(self._logits[self.fitted], self._y[self.fitted])
         words = ", ".join(f"{name} {offset:+.2f}" for name, offset in zip(CLASSES, offsets, strict=True))
         remedy = f"biases of the classes refitted: {words}"
-        return self._trial(remedy, self._logits[self.held] + offsets, lambda checkpoint: shifted(checkpoint, offsets))
+        return self._trial(remedy, self._logits[self.held] + offsets, lambda one: shifted(one, offsets), outputs_only=True)
 
     @cached_property
     def reestimated(self) -> Trial | None:
@@ -191,19 +198,24 @@ class Experiment:
         )
 
     @cached_property
-    def reordered(self) -> Trial | None:
-        """Put the inputs into the best other order that there is reason to try; None where there is none."""
+    def reordered(self) -> tuple[Order, Trial] | None:
+        """Put the inputs into the best other order that there is reason to try, by the fitting half; None where there is none."""
         network = self.subject.network
         if network is None:
             return None
-        trials = []
-        for found in find_orders(network, self.subject.features, self.judged.x[self.fitted]):
+        checkpoint, fitted = self.subject.checkpoint, self.fitted[:: max(1, len(self.fitted) // INSIDE_ROWS)]
+        assert checkpoint is not None
 
-            def apply(checkpoint: Checkpoint, order: NDArray[np.intp] = found.order, both: bool = found.scaler_too) -> Checkpoint:  # noqa: FBT001
-                return reordered(checkpoint, order, scaler_too=both)
+        def on_fitting_half(found: Order) -> float:
+            logits = reordered(checkpoint, found.order, scaler_too=found.scaler_too).predict(self.judged.x[fitted]).logits
+            return metrics.log_loss_of_logits(logits, self._y[fitted])
 
-            trials.append(self._network_trial(found.words, apply))
-        return min(trials, key=lambda trial: trial.measures.log_loss, default=None)
+        orders = find_orders(network, self.subject.features, self.judged.x[self.fitted])
+        best = min(orders, key=on_fitting_half, default=None)
+        if best is None:
+            return None
+        trial = self._network_trial(best.words, lambda one: reordered(one, best.order, scaler_too=best.scaler_too))
+        return best, trial
 
     @cached_property
     def relabelled(self) -> Trial:
@@ -213,7 +225,7 @@ class Experiment:
         best = min(others, key=lambda order: metrics.log_loss_of_logits(logits[:, order], y))
         words = ", ".join(CLASSES[i] for i in np.argsort(best))
         remedy = f"outputs read as {words}"
-        return self._trial(remedy, self._logits[self.held][:, best], lambda checkpoint: relabelled(checkpoint, best))
+        return self._trial(remedy, self._logits[self.held][:, best], lambda one: relabelled(one, best), outputs_only=True)
 
     @cached_property
     def pushes(self) -> tuple[Push, ...]:
@@ -229,7 +241,7 @@ class Experiment:
 
     def measure(self, logits: Floats) -> Measures:
         """Measure logits of the held rows."""
-        y, day = self._y[self.held], self.judged.day[self.held]
+        y, block = self._y[self.held], self.block[self.held]
         p = softmax(logits)
         confidence, predicted = p.max(axis=1), p.argmax(axis=1)
         bins = metrics.n_bins(self.effective_rows * len(y) / len(self._y))
@@ -241,7 +253,7 @@ class Experiment:
             mean_confidence=float(confidence.mean()),
             predicted_share=tuple(metrics.shares(predicted).tolist()),
             class_bias=float(np.abs(p.mean(axis=0) - metrics.shares(y)).max()),
-            ece=metrics.reliability(p, y, day, bins=bins).ece,
+            ece=metrics.reliability(p, y, block, bins=bins).ece,
             log_loss=metrics.log_loss_of_logits(logits, y),
             accuracy=float((predicted == y).mean()),
         )
@@ -259,13 +271,20 @@ class Experiment:
         return self.judged.x[:: max(1, len(self._y) // INSIDE_ROWS)]
 
     @cached_property
+    def block(self) -> Ints:
+        """The number of each row's block of time."""
+        time = self.judged.time
+        span = int(time[-1] - time[0]) + MINUTE
+        length = min(DAY, max(LEAST_BLOCK, span // BLOCKS))
+        return time // DAY if length == DAY else (time - time[0]) // length
+
+    @cached_property
     def _halves(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Every second day; a single day is cut in the middle."""
-        day = self.judged.day
-        odd = day % 2 == 1
+        """Every second block; a single block is cut in the middle."""
+        odd = self.block % 2 == 1
         if odd.all() or not odd.any():
-            odd = np.arange(len(day)) < len(day) // 2
-        rows = np.arange(len(day))[:: max(1, -(-len(day) // MOST_ROWS))]
+            odd = np.arange(len(odd)) < len(odd) // 2
+        rows = np.arange(len(odd))[:: -(-len(odd) // MOST_ROWS)]
         return rows[odd[rows]], rows[~odd[rows]]
 
     def _network_trial(self, remedy: str, apply: Apply) -> Trial:
@@ -273,16 +292,21 @@ class Experiment:
         repaired = apply(self.subject.checkpoint)
         return self._trial(remedy, repaired.predict(self.judged.x[self.held]).logits, apply)
 
-    def _trial(self, remedy: str, logits: Floats, apply: Apply | None = None) -> Trial:
-        y, day = self._y[self.held], self.judged.day[self.held]
-        if not np.isfinite(logits).all():
-            logits = np.zeros_like(logits)  # a remedy that ends in nothing says nothing
-        removed = metrics.row_log_loss(self._logits[self.held], y) - metrics.row_log_loss(logits, y)
+    def _trial(self, remedy: str, logits: Floats, apply: Apply | None = None, *, outputs_only: bool = False) -> Trial:
+        y, block = self._y[self.held], self.block[self.held]
+        finite = bool(np.isfinite(logits).all())
+        after = logits if finite else np.zeros_like(logits)
+        loss = metrics.row_log_loss(after, y)
+        removed = metrics.row_log_loss(self._logits[self.held], y) - loss
+        unknown = Mean(float("nan"), float("nan"))  # a remedy that ends in nothing proves nothing
         return Trial(
             remedy=remedy,
-            measures=self.measure(logits),
-            gain=metrics.mean_by_days(removed, day),
+            measures=self.measure(after),
+            gain=metrics.mean_by_days(removed, block) if finite else unknown,
+            knowledge=metrics.mean_by_days(-np.log(metrics.shares(y)[y]) - loss, block) if finite else unknown,
+            blocks=len(np.unique(block)),
             apply=apply if self.subject.checkpoint is not None else None,
+            outputs_only=outputs_only,
         )
 
 

@@ -19,6 +19,8 @@ FARTHEST = 100.0
 """A distance beyond this says no more than this."""
 HOME = 0.01
 """A place that fits its own feature as well as another one's, to a tenth of a deviation, stays where it is."""
+MISFITS = 0.05
+"""Share of the places that may fit no feature when the rest do."""
 OUT_OF_PLACE = 9.0
 """Distance from which on a feature does not fit its place: three deviations, or a scale 20 times off."""
 
@@ -47,9 +49,13 @@ def find_orders(network: DirectionNetwork, features: tuple[str, ...], x: Floats)
         misfit = np.diag(distance)
         if (misfit > OUT_OF_PLACE).sum() >= 2:
             order = best_assignment(distance)
+            left = int((distance[np.arange(len(order)), order] > OUT_OF_PLACE).sum())
+            if left > len(order) * MISFITS:
+                return ()  # no order fits: the scaler is another market's
             moved = [i for i in np.argsort(-misfit) if order[i] != i]
             words = ", ".join(f"{features[order[i]]} where {features[i]} was" for i in moved[:3])
             found.append(Order(order, scaler_too=True, words=f"inputs put in the order that the scaler remembers: {words} …"))
+            return tuple(found)
     for name, names in _usual_orders(features):
         order = np.array([features.index(one) for one in names])
         if (order != np.arange(len(order))).any():

@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass, replace
 
-from crpbot.market.candles import Candles
+from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.checkpoint import Checkpoint, Repair
 from crpbot.model.recipe import Recipe
-from crpbot.model.subject import Subject, subject_of
-from crpbot.quality import metrics
+from crpbot.model.subject import subject_of
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.find import find_causes
+from crpbot.quality.causes.inputs import SOUND
 from crpbot.quality.diagnosis import Diagnosis, diagnose_subject
-from crpbot.quality.experiment import Experiment, experiment_of
+from crpbot.quality.experiment import LEAST_GAIN, Experiment, experiment_of
 
 MOST_REPAIRS = 5
+UNREPAIRABLE = frozenset({"missing-normalizer"})
+"""Causes that only another training heals, though a remedy may lower the log loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class Repaired:
 def repair_checkpoint(
     checkpoint: Checkpoint, candles: Candles, *, source: SourceKind, label_recipe: Recipe, brought: Checkpoint | None = None
 ) -> Repaired:
-    """Apply, one after another, the remedies whose gain in log loss is proven on rows that they were not fitted on.
+    """Apply, one after another, the remedies that are proven on rows that they were not fitted on and leave a sound network.
 
     A checkpoint of ours is repaired on its own calibration block, and its normalizer and batch statistics on its own training
     rows, where the candles still hold them: its test block stays untouched. Where they do not, the rows that it has not seen are
@@ -68,30 +70,48 @@ def repair_checkpoint(
     diagnosis, experiment, causes = look(checkpoint)
     before = causes
     done: list[Repair] = []
-    if brought is not None and experiment is not None:
-        done.append(_of_scaler(experiment, subject_of(brought), candles, causes))
-        checkpoint = brought
+    if brought is not None:
+        checkpoint, done = _with_brought(look(brought), experiment, checkpoint, brought, candles)
         diagnosis, experiment, causes = look(checkpoint)
     while experiment is not None and len(done) < MOST_REPAIRS:
-        best = next((cause for cause in causes if cause.repaired > 0 and cause.trial and cause.trial.apply), None)
+        best = next((cause for cause in causes if _provable(cause, experiment)), None)
         if best is None or best.trial is None or best.trial.apply is None:
             break
         checkpoint = best.trial.apply(checkpoint)
         after = best.trial.measures.log_loss
         done.append(_record(best.code, best.trial.remedy, (experiment.before.log_loss, after), experiment, candles))
         diagnosis, experiment, causes = look(checkpoint)
-    if done and checkpoint.origin is not None and diagnosis.learned is None:
-        seen = int(diagnosis.judged.time[-1]) + (diagnosis.label.rule.horizon + 1) * 60_000
+    if done and checkpoint.origin is not None and (brought is not None or diagnosis.learned is None):
+        # Nobody knows what a brought scaler has seen, and what a remedy was judged on counts as seen: all these candles do.
+        seen = max(int(diagnosis.judged.known.max()), int(candles.time[-1]) + MINUTE)
         checkpoint = replace(checkpoint, origin=replace(checkpoint.origin, fitted_until=seen, unseen_from=seen))
     return Repaired(replace(checkpoint, repairs=(*checkpoint.repairs, *done)), tuple(done), before, causes)
 
 
-def _of_scaler(experiment: Experiment, brought: Subject, candles: Candles, causes: tuple[Cause, ...]) -> Repair:
-    held = experiment.held
-    after = metrics.log_loss_of_logits(brought.predict(experiment.judged.x[held]).logits, experiment.judged.y[held])
-    scalers = ("lost-normalizer", "missing-normalizer", "unfitted-normalizer")
-    code = next((cause.code for cause in causes if cause.code in scalers), "missing-normalizer")
-    return _record(code, "a scaler was brought", (experiment.before.log_loss, after), experiment, candles)
+def _provable(cause: Cause, experiment: Experiment) -> bool:
+    """Whether a remedy may be written: proven, and it leaves a network that is sound, not one that has only been silenced."""
+    trial = cause.trial
+    if trial is None or trial.apply is None or cause.repaired == 0 or cause.code in UNREPAIRABLE:
+        return False
+    if trial.outputs_only:
+        return trial.knowledge.value > 0
+    return trial.measures.log_loss <= SOUND * experiment.prior_log_loss
+
+
+def _with_brought(
+    looked: tuple[Diagnosis, Experiment | None, tuple[Cause, ...]],
+    before: Experiment | None,
+    checkpoint: Checkpoint,
+    brought: Checkpoint,
+    candles: Candles,
+) -> tuple[Checkpoint, list[Repair]]:
+    """Take a scaler that was brought where it makes the network sound, and better than it is."""
+    _, experiment, _ = looked
+    served = float("inf") if before is None else before.before.log_loss
+    if experiment is None or experiment.before.log_loss > min(SOUND * experiment.prior_log_loss, served - LEAST_GAIN):
+        return checkpoint, []
+    code = "lost-normalizer" if checkpoint.network.normalizer is None else "unfitted-normalizer"
+    return brought, [_record(code, "a scaler was brought", (served, experiment.before.log_loss), experiment, candles)]
 
 
 def _record(cause: str, remedy: str, log_loss: tuple[float, float], experiment: Experiment, candles: Candles) -> Repair:

@@ -13,6 +13,7 @@ from crpbot.quality.experiment import Experiment, experiment_of
 SEARCHES: tuple[Callable[[Diagnosis, Experiment | None], Cause | None], ...] = (
     skill.no_weights,
     inside.non_finite_weights,
+    inside.non_finite_outputs,
     inside.untrained,
     inputs.normalizer_cause,
     inputs.feature_order,
@@ -71,10 +72,10 @@ def find_causes(diagnosis: Diagnosis, experiment: Experiment | None = None) -> t
     proven = [cause for cause in left if not cause.fatal and cause.repaired > 0]
     unproven = [cause for cause in left if not cause.fatal and cause.repaired == 0]
     unproven.sort(key=lambda cause: cause.severity != "critical")
-    return (*fatal, *_by_repair(proven), *unproven)
+    return (*fatal, *by_repair(proven), *unproven)
 
 
-def _by_repair(causes: list[Cause]) -> list[Cause]:
+def by_repair(causes: list[Cause]) -> list[Cause]:
     """Order causes by what they repair; among those that repair as much as the best, the one that stands first stays first."""
     left, ordered = list(causes), []
     while left:

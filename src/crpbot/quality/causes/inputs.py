@@ -12,8 +12,6 @@ from crpbot.quality.experiment import Experiment, Trial
 
 ABSURD, SOUND = 2.0, 1.1
 """Multiples of the prior's log loss: beyond the first a network is absurd, within the second it is sound."""
-KNOWS = 3.0
-"""Standard errors by which a network must beat knowing nothing on standardized inputs, to have been trained on such."""
 FOREIGN = 10.0
 """How many times another scale or price level a scaler must have to be called foreign."""
 RAW = 50.0
@@ -39,18 +37,24 @@ def normalizer_cause(diagnosis: Diagnosis, experiment: Experiment | None) -> Cau
 
 
 def _lost_or_missing(experiment: Experiment) -> Cause | None:
-    prior, trial = experiment.prior_log_loss, experiment.standardized
-    before, after = experiment.before.log_loss, trial.measures.log_loss
+    prior, before = experiment.prior_log_loss, experiment.before.log_loss
+    network = experiment.subject.network
+    if network is None and before <= ABSURD * prior:
+        return None  # a function may well normalize inside
+    trial = experiment.standardized
+    if trial is None:
+        return None
+    after = trial.measures.log_loss
     evidence = {"prior_log_loss": prior, "raw_log_loss": before, "standardized_log_loss": after}
     if before > ABSURD * prior and after <= SOUND * prior:
         return found("lost-normalizer", evidence, trial=trial, experiment=experiment, metric="logit_abs_max")
-    if experiment.subject.network is None:
-        return None  # a function may well normalize inside
-    if before >= prior and (calmed := experiment.calmed) is not None and calmed[1].value > KNOWS * calmed[1].error:
+    if network is not None and before >= prior and trial.knowledge.value > trial.knowledge.error:
         # Raw prices can also leave a network mute: every unit of a layer is dead, and it repeats its biases.
-        evidence["better_than_knowing_nothing"] = calmed[1].value
-        return found("lost-normalizer", evidence, trial=calmed[0], experiment=experiment, fatal=True)
-    raw = bool(experiment.pushes) and experiment.pushes[0].size > RAW  # then no remedy but another training helps
+        evidence["better_than_knowing_nothing"] = trial.knowledge.value
+        return found("lost-normalizer", evidence, trial=trial, experiment=experiment, fatal=True)
+    raw = network is not None and experiment.pushes[0].size > RAW  # then no remedy but another training helps
+    if not raw and (network is None or not trial.proven):
+        return None  # its inputs are of one size as they are
     return found("missing-normalizer", evidence, trial=trial, experiment=experiment, fatal=raw)
 
 
@@ -72,9 +76,10 @@ def _unfitted(normalizer: Normalizer, experiment: Experiment | None) -> Cause | 
 def _foreign(diagnosis: Diagnosis, normalizer: Normalizer, experiment: Experiment | None) -> Cause | None:
     """Judge scales on scale-free features, and levels by the factor between them: prices honestly move, but not tenfold."""
     ratio, level = diagnosis.metrics.normalizer_ratio, _level_ratio(diagnosis, normalizer)
-    if (ratio is None or ratio <= FOREIGN) and (level is None or 1 / FOREIGN <= level <= FOREIGN):
+    # The scaler of a checkpoint of ours is its own: where prices have gone tenfold, that is drift.
+    by_level = diagnosis.origin is None and level is not None and not 1 / FOREIGN <= level <= FOREIGN
+    if (ratio is None or ratio <= FOREIGN) and not by_level:
         return None
-    by_level = level is not None and not 1 / FOREIGN <= level <= FOREIGN
     return found(
         "foreign-normalizer",
         {"scale_ratio": ratio, "level_ratio": level},
@@ -103,37 +108,42 @@ def _level_ratio(diagnosis: Diagnosis, normalizer: Normalizer) -> float | None:
 
 
 def feature_order(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
-    """Name another order of the inputs where it repairs the log loss on rows that it was not chosen on."""
+    """Name another order of the inputs: one that the scaler's statistics tell, or one that alone makes the network sound."""
     del diagnosis
-    trial = None if experiment is None else experiment.reordered
-    if experiment is None or trial is None or not trial.proven:
+    if experiment is None or experiment.reordered is None:
         return None
-    if trial.measures.log_loss > SOUND * experiment.prior_log_loss:
-        return None  # less wrong by chance: in its right order a network is sound
+    order, trial = experiment.reordered
+    if not trial.proven or not (order.scaler_too or _best_and_sound(experiment, trial)):
+        return None
+    twins = " Inputs with the same statistics cannot be told apart." if order.scaler_too else ""
     return found(
         "feature-order",
         {"log_loss": experiment.before.log_loss, "reordered_log_loss": trial.measures.log_loss},
-        detail=trial.remedy[0].upper() + trial.remedy[1:] + ".",
+        detail=f"{trial.remedy[0].upper()}{trial.remedy[1:]}.{twins}",
         trial=trial,
         experiment=experiment,
     )
 
 
 def class_order(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
-    """Name another order of the classes where it repairs the log loss on rows that it was not chosen on."""
+    """Name another order of the classes where that alone makes the network sound."""
     del diagnosis
-    if experiment is None or not experiment.relabelled.proven:
+    if experiment is None or not experiment.relabelled.proven or not _best_and_sound(experiment, experiment.relabelled):
         return None
     trial = experiment.relabelled
-    if trial.measures.log_loss > SOUND * experiment.prior_log_loss:
-        return None
     return found(
         "class-order",
         {"log_loss": experiment.before.log_loss, "exchanged_log_loss": trial.measures.log_loss},
-        detail=trial.remedy[0].upper() + trial.remedy[1:] + ".",
+        detail=f"{trial.remedy[0].upper()}{trial.remedy[1:]}.",
         trial=trial,
         experiment=experiment,
     )
+
+
+def _best_and_sound(experiment: Experiment, trial: Trial) -> bool:
+    """Whether a remedy leaves a network that beats knowing nothing, and does more than another temperature or other biases do."""
+    others = max(experiment.tempered.gain.value, experiment.shifted.gain.value)
+    return trial.knowledge.value > 0 and trial.gain.value > others
 
 
 def raw_scale_inputs(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
@@ -156,42 +166,36 @@ def raw_scale_inputs(diagnosis: Diagnosis, experiment: Experiment | None) -> Cau
 
 def feature_drift(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Compare the features with the training rows, or with the scaler where those are unknown."""
-    subject, x = diagnosis.subject, diagnosis.judged.x
-    trial = None if experiment is None else experiment.standardized
-    if diagnosis.learned is not None:
-        training = diagnosis.learned.training.x
-        drifts = measure_drift(subject.features, training, x)
-        stability = population_stability(training, x)
-        left = [drift for drift in drifts if drift.outside > LEFT]
-        if not left:
-            return None
-        worst, major = max(left, key=lambda drift: drift.outside), int((stability > MAJOR_SHIFT).sum())
-        return found(
-            "feature-drift",
-            {
-                "features_outside": len(left),
-                "most_outside": worst.outside,
-                "features_shifted": major,
-                "largest_psi": stability.max(),
-            },
-            detail=f"{100 * worst.outside:.0f} % of the rows of {worst.name} lie outside the training range, and {len(left)} of "
-            f"{len(drifts)} features have left it; the population stability of {major} is above {MAJOR_SHIFT:g}.",
-            trial=trial,
-            experiment=experiment,
-        )
-    network = subject.network
+    subject, x, network = diagnosis.subject, diagnosis.judged.x, diagnosis.subject.network
     if network is None or network.normalizer is None or not network.normalizer.fitted:
         return None
-    shift = (x.mean(axis=0) - network.normalizer.mean.numpy()) / network.normalizer.scale.numpy()
-    return _moved(subject.features, shift, trial, experiment)
+    trial = None if experiment is None else experiment.standardized
+    if diagnosis.learned is None:
+        shift = (x.mean(axis=0) - network.normalizer.mean.numpy()) / network.normalizer.scale.numpy()
+        return _moved(subject.features, shift, trial, experiment)
+    training = diagnosis.learned.training.x
+    drifts = measure_drift(subject.features, training, x)
+    left = [drift for drift in drifts if drift.outside > LEFT]
+    if not left:
+        return None
+    stability = population_stability(training, x)
+    worst, major = max(left, key=lambda drift: drift.outside), int((stability > MAJOR_SHIFT).sum())
+    return found(
+        "feature-drift",
+        {"features_outside": len(left), "most_outside": worst.outside, "features_shifted": major, "largest_psi": stability.max()},
+        detail=f"{100 * worst.outside:.0f} % of the rows of {worst.name} lie outside the training range, and {len(left)} of "
+        f"{len(drifts)} features have left it; the population stability of {major} is above {MAJOR_SHIFT:g}.",
+        trial=trial,
+        experiment=experiment,
+    )
 
 
 def _moved(
     features: tuple[str, ...], shift: NDArray[np.float64], trial: Trial | None, experiment: Experiment | None
 ) -> Cause | None:
     far = int((np.abs(shift) > FAR).sum())
-    if not far:
-        return None
+    if not far and not (trial is not None and trial.proven and experiment is not None and _best_and_sound(experiment, trial)):
+        return None  # a scaler that fits less than the candles' own statistics has drifted too
     worst = int(np.abs(shift).argmax())
     return found(
         "feature-drift",

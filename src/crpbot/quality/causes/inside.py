@@ -31,6 +31,24 @@ def non_finite_weights(diagnosis: Diagnosis, experiment: Experiment | None) -> C
     )
 
 
+def non_finite_outputs(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
+    """Predictions that are not finite though every weight is: a scale of 0, a variance below 0, or numbers that overflow."""
+    m, network = diagnosis.metrics, diagnosis.subject.network
+    if experiment is not None or diagnosis.subject.holds is not None or m.finite_weights is False:
+        return None
+    if network is not None and network.normalizer is not None and not network.normalizer.fitted:
+        return None  # another cause
+    logits = diagnosis.judged.prediction.logits
+    variances = {} if network is None else {n: t for n, t in network.state_dict().items() if n.endswith("running_var")}
+    below = [name for name, variance in variances.items() if bool((variance < 0).any())]
+    return found(
+        "non-finite-outputs",
+        {"rows": int((~np.isfinite(logits).all(axis=1)).sum())},
+        detail=f"{below[0]} has variances below 0." if below else "",
+        fatal=True,
+    )
+
+
 def untrained(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Compare the weights with how PyTorch draws them: evenly from within 1/√fan_in, batch normalization at 1 and 0."""
     del experiment
@@ -69,7 +87,7 @@ def batch_norm_stale(diagnosis: Diagnosis, experiment: Experiment | None) -> Cau
     if experiment is None or trial is None or not trial.proven:
         return None
     standardized, tempered = experiment.standardized, experiment.tempered
-    if standardized.proven and standardized.gain.value > trial.gain.value - 0.01:
+    if standardized is not None and standardized.proven and standardized.gain.value > trial.gain.value - 0.01:
         return None  # a market that has moved is repaired there too: that is drift
     if tempered.proven and tempered.gain.value > 2 * trial.gain.value:
         return None  # a loud network makes much of small differences
@@ -91,11 +109,11 @@ def dead_units(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | N
         return None
     empty = {n: _empty(network, n) for n in range(1, len(network.hidden) + 2)}
     number = max(empty, key=lambda n: empty[n])
-    if empty[number] >= MOST:
+    if empty[number] == 1:
         return found(
             "dead-units",
             {"layer": number, "empty": empty[number]},
-            detail=f"{100 * empty[number]:.0f} % of the units of fc{number} have weights of 0.",
+            detail=f"Every unit of fc{number} has weights of 0.",
             fatal=True,
         )
     if experiment is None or not experiment.layers:

@@ -4,9 +4,10 @@ import numpy as np
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.model.calibration import LEAST, MOST
+from crpbot.quality import metrics
 from crpbot.quality.causes.cause import Cause, found
 from crpbot.quality.diagnosis import Diagnosis
-from crpbot.quality.experiment import Experiment, Trial
+from crpbot.quality.experiment import Experiment, Trial, stands_out
 
 GAP = 0.05
 """Difference of mean confidence and accuracy from which on it counts."""
@@ -43,7 +44,8 @@ def cosmetic_temperature(diagnosis: Diagnosis, experiment: Experiment | None) ->
 
 def _explained(experiment: Experiment, trial: Trial) -> bool:
     """Whether another remedy repairs clearly more than a temperature."""
-    others = (experiment.standardized, experiment.reordered, experiment.relabelled, experiment.reestimated, experiment.shifted)
+    order = experiment.reordered
+    others = [experiment.standardized, experiment.relabelled, experiment.reestimated, experiment.shifted, order and order[1]]
     return any(other is not None and other.proven and other.gain.value > trial.gain.value + 0.01 for other in others)
 
 
@@ -53,7 +55,7 @@ def overconfident(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause 
     if m.confidence_over_99 is None or m.accuracy is None or m.mean_confidence is None or experiment is None:
         return None
     loud = m.confidence_over_99 >= 0.1
-    if not loud and m.mean_confidence - m.accuracy <= GAP:
+    if not loud and not _gap(diagnosis, experiment) > GAP:
         return None
     return found(
         "overconfident",
@@ -65,10 +67,18 @@ def overconfident(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause 
     )
 
 
+def _gap(diagnosis: Diagnosis, experiment: Experiment) -> float:
+    """Return the mean confidence less the accuracy; 0 where chance may have made it."""
+    judged = diagnosis.judged
+    p = judged.prediction.probabilities
+    gap = metrics.mean_by_days(p.max(axis=1) - (p.argmax(axis=1) == judged.y), experiment.block)
+    return gap.value if stands_out(gap, len(np.unique(experiment.block))) else 0.0
+
+
 def underconfident(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """A mean confidence well below the accuracy."""
     m = diagnosis.metrics
-    if m.accuracy is None or m.mean_confidence is None or experiment is None or m.accuracy - m.mean_confidence <= GAP:
+    if m.accuracy is None or m.mean_confidence is None or experiment is None or not _gap(diagnosis, experiment) < -GAP:
         return None
     return found(
         "underconfident",
@@ -103,6 +113,10 @@ def class_bias(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | N
         return None
     gaps = np.subtract(m.mean_probability, m.actual_share)
     worst = int(np.abs(gaps).argmax())
+    judged = diagnosis.judged
+    lean = metrics.mean_by_days(judged.prediction.probabilities[:, worst] - (judged.y == worst), experiment.block)
+    if not stands_out(lean, len(np.unique(experiment.block))):
+        return None
     return found(
         "class-bias",
         {"mean_probability": m.mean_probability[worst], "actual_share": m.actual_share[worst]},
@@ -116,7 +130,7 @@ def class_bias(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | N
 
 def miscalibrated(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """A calibration error above 5 %."""
-    ece = diagnosis.metrics.ece
-    if ece is None or ece <= 0.05 or experiment is None:
+    ece, interval = diagnosis.metrics.ece, diagnosis.metrics.ece_interval
+    if ece is None or interval is None or ece <= 0.05 or not interval[0] > 0.02 or experiment is None:
         return None
     return found("miscalibrated", {"ece": ece}, trial=experiment.tempered, experiment=experiment, metric="ece")

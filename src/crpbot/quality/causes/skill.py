@@ -8,7 +8,7 @@ from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
 from crpbot.quality import metrics
 from crpbot.quality.causes.cause import Cause, found
 from crpbot.quality.diagnosis import Diagnosis, Judged
-from crpbot.quality.experiment import Experiment
+from crpbot.quality.experiment import Experiment, stands_out
 from crpbot.quality.metrics import Mean
 
 TRAINING_ROWS = 20_000
@@ -55,6 +55,8 @@ def no_skill(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | Non
 def _turned_edge(judged: Judged) -> Mean:
     """Return how much oftener the move goes against the more probable of DOWN and UP than it would against a coin."""
     moved = judged.y != NEUTRAL
+    if not moved.any():
+        return Mean(0.0, float("nan"))
     logits, y, day = judged.prediction.logits[moved], judged.y[moved], judged.day[moved]
     against = np.where(logits[:, UP] > logits[:, DOWN], DOWN, UP) == y
     said_up = logits[:, UP] > logits[:, DOWN]
@@ -93,13 +95,15 @@ def overfit(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None
 
 def label_shift(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """A class whose share has changed by more than 5 points since training."""
-    del experiment
     origin, actual = diagnosis.origin, diagnosis.metrics.actual_share
     if origin is None or actual is None:
         return None
     change = np.subtract(actual, origin.prior)
     worst = int(np.abs(change).argmax())
-    if abs(change[worst]) <= 0.05:
+    if abs(change[worst]) <= 0.05 or experiment is None:
+        return None
+    share = metrics.mean_by_days((diagnosis.judged.y == worst) - origin.prior[worst], experiment.block)
+    if not stands_out(share, len(np.unique(experiment.block))):
         return None
     return found(
         "label-shift",

@@ -42,15 +42,22 @@ _KINDS = (
     Kind(
         code="non-finite-weights",
         severity=_CRITICAL,
-        meaning="Some weights are not finite numbers, so neither are the predictions. Training met a NaN, and its result was "
-        "kept.",
+        meaning="Some weights are not finite numbers, so neither are the predictions. Training met a NaN, and its result "
+        "was kept.",
         remedy="Train it again with finite features and a lower learning rate.",
+    ),
+    Kind(
+        code="non-finite-outputs",
+        severity=_CRITICAL,
+        meaning="Its predictions are not finite numbers, though its weights are. Somewhere a number overflows, or is "
+        "divided by 0.",
+        remedy="Look at the scaler, at the variances of batch normalization, and at the size of the weights.",
     ),
     Kind(
         code="untrained",
         severity=_CRITICAL,
-        meaning="Every weight still lies where PyTorch draws it before training. What it says is the echo of a random number "
-        "generator.",
+        meaning="Every weight still lies where PyTorch draws it before training. What it says is the echo of a random "
+        "number generator.",
         remedy="Train it, and check that the trained weights are what is saved.",
     ),
     Kind(
@@ -70,35 +77,31 @@ _KINDS = (
         severity=_CRITICAL,
         founding=1,
         meaning="The network was trained on normalized features and is served raw ones: its scaler was lost. On inputs "
-        "standardized by the "
-        "candles' own statistics it is sound again.",
+        "standardized by the candles' own statistics it is sound again.",
         remedy='Train it with `normalizer = "fit"`, which keeps the scaler in the checkpoint, or bring the scaler with --scaler.',
     ),
     Kind(
         code="missing-normalizer",
         severity=_CRITICAL,
         founding=1,
-        meaning="The network takes raw features, prices beside fractions, and standardizing them does not bring it back. It was "
-        "trained "
-        "that way.",
+        meaning="The network takes raw features, prices beside fractions, and standardizing them does not bring it back. It "
+        "was trained that way, or these candles are too few to tell.",
         remedy='Train it again with `normalizer = "fit"`.',
     ),
     Kind(
         code="unfitted-normalizer",
         severity=_CRITICAL,
         founding=1,
-        meaning="There is a scaler, and it was never fitted: its numbers are all alike, or no usable numbers. The network is "
-        "served raw "
-        "features all the same.",
+        meaning="There is a scaler, and it was never fitted: its numbers are all alike, or no usable numbers. The network "
+        "is served raw features all the same.",
         remedy="Fit the scaler on the training rows before the first epoch, and save it afterwards.",
     ),
     Kind(
         code="foreign-normalizer",
         severity=_CRITICAL,
         founding=1,
-        meaning="The scaler does not belong to this market: it was fitted on another symbol, or on made-up prices. The network "
-        "sees inputs "
-        "that it never learned from.",
+        meaning="The scaler does not belong to this market: it was fitted on another symbol, or on made-up prices. The "
+        "network sees inputs that it never learned from.",
         remedy="Use the scaler of the symbol that the network was trained on, or train it on real candles.",
     ),
     Kind(
@@ -106,23 +109,21 @@ _KINDS = (
         severity=_CRITICAL,
         founding=1,
         meaning="A few inputs are so large that they decide alone. The first layer multiplies a price by a weight, and "
-        "everything else "
-        "drowns in the product.",
+        "everything else drowns in the product.",
         remedy="Normalize the inputs inside the network, with statistics of its own training rows.",
     ),
     Kind(
         code="batch-norm-stale",
         severity=_CRITICAL,
         meaning="The statistics that batch normalization recorded are not those of these weights and inputs. In training it "
-        "looked at the "
-        "batch instead, so nobody noticed.",
+        "looked at the batch instead, so nobody noticed.",
         remedy="Measure them again on training rows, with the final weights.",
     ),
     Kind(
         code="dead-units",
         severity=_CRITICAL,
-        meaning="Most units of a layer never change their mind, whatever the market does. What lies behind them cannot see the "
-        "inputs.",
+        meaning="Most units of a layer never change their mind, whatever the market does. What lies behind them cannot see "
+        "the inputs.",
         remedy="Look at the weights of that layer and at the scale of the inputs, then train again.",
     ),
     Kind(
@@ -130,24 +131,22 @@ _KINDS = (
         severity=_CRITICAL,
         founding=2,
         meaning="Logits beyond 20 leave no room for doubt, which no market supports. They come from inputs, weights or a "
-        "temperature of "
-        "the wrong scale.",
+        "temperature of the wrong scale.",
         remedy="Look at the scale of the inputs first, then at the temperature.",
     ),
     Kind(
         code="cosmetic-temperature",
         severity=_WARNING,
         founding=2,
-        meaning="The temperature is not the most likely one, or it stands at its bound. It was chosen for how the confidence "
-        "looks, not "
-        "for what comes true.",
+        meaning="The temperature is not the most likely one, or it stands at its bound. It was chosen for how the "
+        "confidence looks, not for what comes true.",
         remedy="Refit it by likelihood on rows that the weights have not seen.",
     ),
     Kind(
         code="class-bias",
         severity=_WARNING,
-        meaning="Its mean probability of a class differs from how often that class comes. It leans to one side before it has "
-        "looked.",
+        meaning="Its mean probability of a class differs from how often that class comes. It leans to one side before it "
+        "has looked.",
         remedy="Refit the biases of the last layer, and check the balance of the labels it was trained on.",
     ),
     Kind(
@@ -174,23 +173,22 @@ _KINDS = (
         code="miscalibrated",
         severity=_WARNING,
         founding=2,
-        meaning="What it says with a confidence of 70 % does not come true 70 times of 100. Its confidence is a number without "
-        "a meaning.",
+        meaning="What it says with a confidence of 70 % does not come true 70 times of 100. Its confidence is a number "
+        "without a meaning.",
         remedy="Refit the temperature on rows that the weights have not seen.",
     ),
     Kind(
         code="no-skill",
         severity=_CRITICAL,
         meaning="Nothing shows that it foretells direction better than always saying the same thing. The market may hold no "
-        "edge for these "
-        "features and this horizon: that is an answer, not a bug, unless a cause above explains it.",
+        "edge for these features and this horizon: that is an answer, not a bug, unless a cause above explains it.",
         remedy="Do not trade it; try another horizon or other features, and count the tries.",
     ),
     Kind(
         code="too-good",
         severity=_WARNING,
-        meaning="More than 60 % right on minutes is an alarm, not a success. Honest studies find 50 to 56 %, so look for a leak "
-        "first.",
+        meaning="More than 60 % right on minutes is an alarm, not a success. Honest studies find 50 to 56 %, so look for a "
+        "leak first.",
         remedy="Ask how its rows were split, and whether any feature knows the future.",
     ),
     Kind(
@@ -215,8 +213,8 @@ _KINDS = (
     Kind(
         code="saturated-units",
         severity=_WARNING,
-        meaning="Most units of a layer are on for every row, so that the layer only passes sums on. The network is close to a "
-        "linear one.",
+        meaning="Most units of a layer are on for every row, so that the layer only passes sums on. The network is close to "
+        "a linear one.",
         remedy="Normalize the inputs; use batch normalization.",
     ),
     Kind(
