@@ -71,6 +71,7 @@ def test_the_right_cause_comes_first_for_every_fault(fault: Fault) -> None:
     assert not result.verdict.passed
 
 
+@pytest.mark.slow
 def test_a_sound_foreign_model_has_no_critical_cause() -> None:
     result = judged(founding_payload(sound()))
     assert [cause.code for cause in result.causes if cause.severity == "critical"] == []
@@ -91,6 +92,7 @@ def test_every_cause_of_the_table_is_explained_in_two_sentences_and_has_a_remedy
     assert set(promised.split()) | {"class-order", "non-finite-outputs"} == set(CAUSES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remedy", ["tempered", "shifted", "relabelled", "standardized", "reestimated"])
 def test_a_what_if_is_fitted_on_one_half_and_judged_on_the_other(remedy: str) -> None:
     """What the judging half holds is replaced: what was fitted must not notice, what was judged must."""
@@ -110,6 +112,7 @@ def test_a_what_if_is_fitted_on_one_half_and_judged_on_the_other(remedy: str) ->
     np.testing.assert_array_equal(one.apply(checkpoint).predict(probe).logits, two.apply(checkpoint).predict(probe).logits)
 
 
+@pytest.mark.slow
 def test_a_day_is_a_block_and_less_than_twenty_days_are_twenty_blocks() -> None:
     long, short = experiment_of(diagnosed(model())), experiment_of(judged(founding_payload(sound())).diagnosis)
     assert long is not None
@@ -130,6 +133,7 @@ def test_what_stands_out_needs_blocks_to_stand_on(value: float, error: float, bl
     assert stands_out(metrics.Mean(value, error), blocks) is out
 
 
+@pytest.mark.slow
 def test_a_gain_is_proven_only_where_it_is_known() -> None:
     trial = experiment_of(judged(damaged(sound(), FAULTS[6], scaler_of_another_symbol())).diagnosis).tempered
     assert trial.proven
@@ -145,11 +149,13 @@ def cause(code: str, repaired: float) -> Cause:
     )
 
 
+@pytest.mark.slow
 def test_causes_stand_in_the_order_of_what_they_repair_and_roots_before_symptoms() -> None:
     root, symptom, other = cause("batch-norm-stale", 0.96), cause("extreme-logits", 1.0), cause("feature-order", 0.9)
     assert [one.code for one in by_repair([other, root, symptom])] == ["batch-norm-stale", "extreme-logits", "feature-order"]
 
 
+@pytest.mark.slow
 def test_drift_against_a_scaler_of_another_market_says_nothing_of_its_own() -> None:
     codes = {one.code for one in judged(damaged(sound(), FAULTS[1], scaler_of_another_symbol())).causes}
     assert "foreign-normalizer" in codes
@@ -163,6 +169,7 @@ def changed(change: object) -> Checkpoint:
     return dataclasses.replace(model(), network=network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "change", "words"),
     [
@@ -186,6 +193,7 @@ def test_labels_that_have_shifted_are_named() -> None:
     assert "NEUTRAL: 40.0 % in training" in causes["label-shift"].message
 
 
+@pytest.mark.slow
 def test_an_exchange_that_only_the_direction_shows_is_a_hint_of_no_skill() -> None:
     diagnosis = diagnosed(model(), rows=12_000)
     turned = dataclasses.replace(diagnosis.judged.prediction, logits=diagnosis.judged.prediction.logits[:, ::-1].copy())
@@ -219,6 +227,7 @@ def opened_ours(checkpoint: Checkpoint) -> ModelFile:
     return ModelFile(Path("lstm_BTC-USD_v7.pt"), "0", read_archive(to_bytes(checkpoint), where="it"))
 
 
+@pytest.mark.slow
 def test_a_remedy_that_is_applied_gives_what_was_tried() -> None:
     """The logits that a what-if judged are those of the repaired checkpoint."""
     payload = damaged(sound(), FAULTS[7], scaler_of_another_symbol())  # logits 50 times too large
@@ -251,6 +260,7 @@ def test_the_root_causes_of_the_founding_document_are_all_named(name: str) -> No
     assert f"{raw.evidence['input']:,.0f} ×" in raw.message
 
 
+@pytest.mark.slow
 def test_a_network_that_raw_prices_leave_mute_has_lost_its_scaler_too() -> None:
     """Prices pull every unit of the first layer below 0: it repeats its biases, and neither logits nor log loss look absurd."""
     checkpoint = model("v6-lost-scaler")
@@ -271,6 +281,7 @@ def diagnosed(checkpoint: Checkpoint, rows: int = 12_000) -> Diagnosis:
     )
 
 
+@pytest.mark.slow
 def test_learning_by_heart_is_seen_where_the_training_rows_are_there() -> None:
     """A network that knows the training rows by heart: its first layer looks them up."""
     diagnosis = diagnosed(model())
@@ -296,6 +307,7 @@ def test_other_candles_are_not_taken_for_the_training_rows() -> None:
     assert foreign.learned is None
 
 
+@pytest.mark.slow
 def test_a_market_that_has_left_its_range_has_drifted_and_its_scaler_is_not_foreign() -> None:
     candles = walk(12_000, seed=3)
     checkpoint = make_model("BTC-USD", candles, quick(epochs=1), source="file", seed=0)[0]
@@ -351,6 +363,7 @@ def test_layers_are_measured_as_numpy_measures_them() -> None:
     assert push.product == pytest.approx(np.abs(z[:, column]).mean() * np.abs(state["fc1.weight"][:, column]).max(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_function_that_cannot_take_other_inputs_is_diagnosed_all_the_same() -> None:
     names = ("ema_10", "returns")
 
@@ -363,6 +376,7 @@ def test_a_function_that_cannot_take_other_inputs_is_diagnosed_all_the_same() ->
     assert "extreme-logits" in [one.code for one in result.causes]
 
 
+@pytest.mark.slow
 def test_a_function_is_diagnosed_like_a_file() -> None:
     checkpoint = model()
     result = crpbot.diagnose(lambda x: checkpoint.predict(x).probabilities, market(), source="synthetic")

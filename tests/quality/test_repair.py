@@ -16,6 +16,8 @@ from crpbot.model.loading import load_checkpoint, open_model
 from crpbot.model.remedies import tempered
 from crpbot.registry import decide
 
+pytestmark = pytest.mark.slow  # each diagnoses a model several times
+
 PROBE = np.random.default_rng(0).normal(size=(5, 72)) + 100
 FAULT = {fault.name: fault for fault in FAULTS}
 
@@ -53,7 +55,6 @@ def test_where_the_training_rows_are_gone_what_the_repair_saw_counts_as_seen(tmp
         diagnose(tmp_path / "fixed.pt", market(), source="synthetic")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "causes"),
     [
