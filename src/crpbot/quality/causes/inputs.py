@@ -115,13 +115,8 @@ def feature_order(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause 
     order, trial = experiment.reordered
     if not trial.proven or not (order.scaler_too or _best_and_sound(experiment, trial)):
         return None
-    twins = " Inputs with the same statistics cannot be told apart." if order.scaler_too else ""
-    return found(
-        "feature-order",
-        {"log_loss": experiment.before.log_loss, "reordered_log_loss": trial.measures.log_loss},
-        detail=f"{trial.remedy[0].upper()}{trial.remedy[1:]}.{twins}",
-        trial=trial,
-        experiment=experiment,
+    return _order(
+        "feature-order", experiment, trial, "Inputs with the same statistics cannot be told apart." if order.scaler_too else ""
     )
 
 
@@ -130,11 +125,14 @@ def class_order(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | 
     del diagnosis
     if experiment is None or not experiment.relabelled.proven or not _best_and_sound(experiment, experiment.relabelled):
         return None
-    trial = experiment.relabelled
+    return _order("class-order", experiment, experiment.relabelled, "")
+
+
+def _order(code: str, experiment: Experiment, trial: Trial, caution: str) -> Cause:
     return found(
-        "class-order",
-        {"log_loss": experiment.before.log_loss, "exchanged_log_loss": trial.measures.log_loss},
-        detail=f"{trial.remedy[0].upper()}{trial.remedy[1:]}.",
+        code,
+        {"log_loss": experiment.before.log_loss, "ordered_log_loss": trial.measures.log_loss},
+        detail=f"{trial.remedy[0].upper()}{trial.remedy[1:]}. {caution}".rstrip(),
         trial=trial,
         experiment=experiment,
     )
