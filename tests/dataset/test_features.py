@@ -65,6 +65,7 @@ def test_cutting_off_the_future_changes_no_bit_of_the_past(market: Candles, data
         np.testing.assert_array_equal(past.values, whole.values[kept], err_msg=features.name)
 
 
+@pytest.mark.slow
 @given(candles())
 def test_live_gives_the_bits_of_batch_across_gaps_flat_and_empty_stretches(market: Candles) -> None:
     for features in SETS:
@@ -193,6 +194,7 @@ def test_real_candles_give_the_numbers_of_the_two_pass_reference(symbol: str, re
         assert_equal(found.values[:, column], b, float(b.std()), name)
 
 
+@pytest.mark.slow
 @given(candles(min_rows=230, max_rows=300))
 def test_any_valid_market_gives_the_numbers_of_the_reference(market: Candles) -> None:
     """Flat stretches, empty minutes and gaps included."""

@@ -165,6 +165,7 @@ def test_circles_and_doubled_names_are_refused() -> None:
         FeatureSet("test", "", {}, {})
 
 
+@pytest.mark.slow
 def test_hostile_tables_end_soon_and_clearly() -> None:
     """Definitions that double, or go deeper and deeper, cost steps and not time or memory."""
     doubled = {f"a{i}": f"a{i - 1} + a{i - 1}" if i else "close" for i in range(900)}

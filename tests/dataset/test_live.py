@@ -27,6 +27,7 @@ def joined(*parts: Candles) -> Candles:
     return Candles(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
+@pytest.mark.slow
 @given(candles(), st.data())
 def test_a_restored_state_goes_on_as_if_it_had_never_stopped(market: Candles, data: st.DataObject) -> None:
     live = LiveFeatures(FOUNDING)

@@ -44,6 +44,7 @@ def test_a_saved_checkpoint_is_the_same_model(tmp_path: Path) -> None:
     assert back.predict(FIRST).probabilities.sum(axis=1) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_same_recipe_seed_and_data_give_the_same_bytes() -> None:
     again = make_model("BTC-USD", market(), quick(), source="synthetic", seed=0)[0]
     assert to_bytes(again) == to_bytes(model())
@@ -150,6 +151,7 @@ def test_the_scaler_for_other_tools_has_the_same_numbers(tmp_path: Path) -> None
     np.testing.assert_allclose(scaler.transform(FIRST), z, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_lost_scaler_is_not_in_the_checkpoint() -> None:
     lost = model("v7-lost-scaler")
     assert lost.network.normalizer is None

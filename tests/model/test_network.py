@@ -124,6 +124,7 @@ def test_a_feature_that_is_not_finite_is_named() -> None:
         train(quick(), bad, rows(500, 1), names=NAMES, seed=0)
 
 
+@pytest.mark.slow
 @given(st.floats(0.1, 10.0), st.integers(0, 2**31))
 def test_the_temperature_is_found_again(truth: float, seed: int) -> None:
     """Draw labels from softmax(z / T): the fitted T is T, whatever it is, and the slope of the log loss is zero there."""

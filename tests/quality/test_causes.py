@@ -347,6 +347,7 @@ def test_a_scaler_remembers_the_order_of_its_features() -> None:
     np.testing.assert_array_equal(best_assignment(distance), np.arange(72))
 
 
+@pytest.mark.slow
 def test_layers_are_measured_as_numpy_measures_them() -> None:
     checkpoint = sound()
     x = compute_features(market()).values[:2_000]

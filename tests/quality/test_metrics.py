@@ -4,7 +4,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from crpbot.model.calibration import fit_offsets, softmax
 from crpbot.quality import metrics
@@ -97,8 +96,11 @@ def evenly_confident(n: int = 30_000, seed: int = 3) -> tuple[np.ndarray, np.nda
     return p, y
 
 
+@pytest.mark.slow  # the import alone takes seconds
 def test_the_calibration_error_is_torchmetrics_where_the_bins_are_the_same() -> None:
     """Of 15 bins of equal width on 0 to 1, the ten above 1/3 are of equal mass here."""
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     p, y = evenly_confident()
     theirs = multiclass_calibration_error(torch.from_numpy(p), torch.from_numpy(y), num_classes=3, n_bins=15, norm="l1")
     ours = metrics.reliability(p, y, np.arange(len(y)) // 1_000, bins=10)
@@ -106,7 +108,10 @@ def test_the_calibration_error_is_torchmetrics_where_the_bins_are_the_same() -> 
     assert ours.ece > 0.01
 
 
+@pytest.mark.slow  # the import alone takes seconds
 def test_accuracy_and_shares_are_torchmetrics() -> None:
+    from torchmetrics.functional.classification import multiclass_accuracy
+
     p, y = evenly_confident()
     right = (p.argmax(axis=1) == y).astype(float)
     theirs = multiclass_accuracy(torch.from_numpy(p), torch.from_numpy(y), num_classes=3, average="micro")
