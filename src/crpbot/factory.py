@@ -10,7 +10,7 @@ import numpy as np
 from crpbot.dataset.assemble import assemble, labelled_rows
 from crpbot.dataset.baselines import best_one_feature_rule
 from crpbot.dataset.features.sets import feature_set
-from crpbot.dataset.labels import LabelRule, classify, fit_theta, label_digest
+from crpbot.dataset.labels import classify, fit_theta, label_digest
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, DatasetError
 from crpbot.market.candles import Candles
@@ -26,14 +26,11 @@ from crpbot.model.training import Epoch, Rows, Watch, train
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
-from crpbot.quality.repair import Repaired, repair_checkpoint
+from crpbot.quality.repair import PROBE_ROWS, Repaired, repair_checkpoint
 from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
 from crpbot.registry import Decision, Registry
 from crpbot.signals.signal import Signal, newest_signal
-
-PROBE_ROWS = 1_000
-"""Rows that a saved checkpoint must predict as the network in memory does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,11 +279,8 @@ def repair(
     recipe = label_recipe or load_recipe("v7")
     repaired = repair_checkpoint(checkpoint, candles, source=source or "file", label_recipe=recipe, brought=brought)
     if repaired.done:
-        rows = assemble(candles, checkpoint.feature_set, LabelRule(kind="horizon", horizon=1)).x[-PROBE_ROWS:]
-        names = checkpoint.feature_set.names
-        probe = rows[:, [names.index(name) for name in checkpoint.features]]
         named = replace(repaired.checkpoint, symbol=checkpoint.symbol or symbol or opened.market)
-        save_checkpoint(named, out, probe=probe, read=checkpoint_of)
+        save_checkpoint(named, out, probe=repaired.probe, read=checkpoint_of)
     return repaired
 
 

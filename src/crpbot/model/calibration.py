@@ -75,7 +75,7 @@ def fit_offsets(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np
     n_classes = logits.shape[1]
     wanted = np.maximum(np.bincount(y, minlength=n_classes), 0.5) / len(y)
     offsets = np.zeros(n_classes)
-    loss = _mean_log_loss(logits, y)
+    loss = float(row_log_loss(logits, y).mean())
     longest = max(_LONGEST_STEP, float(np.ptp(logits)) / 4)
     for _ in range(_NEWTON_STEPS):
         p = softmax(logits + offsets)
@@ -84,7 +84,7 @@ def fit_offsets(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np
         step = np.linalg.solve(curve, slope)
         step -= step.mean()
         step *= min(1.0, longest / max(float(np.abs(step).max()), 1e-12))
-        while (found := _mean_log_loss(logits + offsets - step, y)) > loss and np.abs(step).max() > 1e-9:
+        while (found := float(row_log_loss(logits + offsets - step, y).mean())) > loss and np.abs(step).max() > 1e-9:
             step /= 2
         offsets, loss = offsets - step, min(found, loss)
         if np.abs(step).max() < 1e-7:
@@ -96,6 +96,8 @@ _NEWTON_STEPS = 30
 _LONGEST_STEP = 8.0
 
 
-def _mean_log_loss(logits: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    z = logits - logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]).mean())
+def row_log_loss(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the log loss of each row, shape `(n,)`, exact for logits of any size."""
+    top = logits.max(axis=1)
+    log_sum: NDArray[np.float64] = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return log_sum - logits[np.arange(len(y)), y]

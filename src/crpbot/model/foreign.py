@@ -15,7 +15,7 @@ from crpbot.errors import CheckpointError
 from crpbot.model.archive import describe, numbers_of
 from crpbot.model.checkpoint import Checkpoint, read_repairs
 from crpbot.model.network import DEEPEST, TINIEST, WIDEST, DirectionNetwork, Normalizer
-from crpbot.model.scaler import Scaler, scaler_in
+from crpbot.model.scaler import Scaler, scaler_in, second_scaler
 
 _FC = re.compile(r"fc([1-9][0-9]{0,2})\.weight")
 _RECURRENT = re.compile(r"(.{0,100}?)weight_ih_l([0-9]{1,3})")
@@ -69,7 +69,7 @@ def read_foreign(
     widths = _widths(state, payload, where)
     found = scaler_in({**payload, **state}, where)
     if scaler is not None and found is not None and found.fitted:
-        raise CheckpointError(f"{where} must lack a scaler for another to be brought, found one in it; leave out --scaler")
+        raise second_scaler(where)
     scaler = scaler or found
     names = _features(payload, found, features, widths[0], where)
     network = DirectionNetwork(
@@ -117,7 +117,7 @@ def _has_layers(inner: Mapping[Any, Any]) -> bool:
 
 
 def _widths(state: Arrays, payload: Mapping[Any, Any], where: str) -> list[int]:
-    numbers = sorted(int(match[1]) for name in state if (match := _FC.fullmatch(name)) and len(match[1]) < 4)
+    numbers = sorted(int(match[1]) for name in state if (match := _FC.fullmatch(name)))
     if recurrent := _recurrent(state):
         raise CheckpointError(
             f"{where} must hold a feed-forward network, found {recurrent}; recurrent networks are not supported"

@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from crpbot.errors import CheckpointError
 from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.network import DirectionNetwork, Normalizer, torch_threads
-from crpbot.model.scaler import Scaler
+from crpbot.model.scaler import Scaler, second_scaler
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +25,7 @@ def with_scaler(checkpoint: Checkpoint, scaler: Scaler, where: str) -> Checkpoin
     """
     normalizer = checkpoint.network.normalizer
     if normalizer is not None and normalizer.fitted:
-        raise CheckpointError(f"{where} must lack a scaler for another to be brought, found one in it; leave out --scaler")
+        raise second_scaler(where)
     return _with_normalizer(checkpoint, Normalizer.of(*scaler.arrays(checkpoint.features, where)))
 
 

@@ -66,6 +66,11 @@ def is_fitted(mean: Floats, scale: Floats) -> bool:
     return usable and not untouched
 
 
+def second_scaler(where: str) -> CheckpointError:
+    """Return the error of a scaler that is brought to a checkpoint which has one."""
+    return CheckpointError(f"{where} must lack a scaler for another to be brought, found one in it; leave out --scaler")
+
+
 def scaler_in(payload: Mapping[Any, Any], where: str) -> Scaler | None:
     """Return the scaler of a checkpoint, by the names that people give it.
 

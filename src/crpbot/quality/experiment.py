@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import MINUTE
-from crpbot.model.calibration import fit_offsets, fit_temperature, softmax
+from crpbot.model.calibration import fit_offsets, fit_temperature, row_log_loss, softmax
 from crpbot.model.checkpoint import Checkpoint
+from crpbot.model.network import Normalizer
 from crpbot.model.remedies import reestimated, relabelled, reordered, shifted, standardized, tempered
 from crpbot.model.subject import Subject
 from crpbot.quality import metrics
@@ -152,16 +153,12 @@ class Experiment:
         """Feed the model inputs standardized by the candles' own statistics; None for a function that refuses them."""
         judged = self.judged
         x = judged.x[self.fitted] if self.statistics is None else self.statistics
-        mean, scale = x.mean(axis=0), x.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-
-        def apply(checkpoint: Checkpoint) -> Checkpoint:
-            return standardized(checkpoint, x)
-
         if self.subject.checkpoint is not None:
-            return self._network_trial(STANDARDIZED, apply)
+            return self._network_trial(STANDARDIZED, lambda one: standardized(one, x))
+        normalizer = Normalizer.fit(x)
+        z = (judged.x[self.held] - normalizer.mean.numpy()) / normalizer.scale.numpy()
         try:
-            return self._trial(STANDARDIZED, self.subject.serve((judged.x[self.held] - mean) / scale))
+            return self._trial(STANDARDIZED, self.subject.serve(z))
         except Exception:  # noqa: BLE001  whatever a function of somebody else raises of inputs that it does not know
             return None
 
@@ -239,6 +236,11 @@ class Experiment:
         network = self.subject.network
         return () if network is None else measure_layers(network, self._some)
 
+    def over_chance(self, x: Floats) -> float:
+        """Return the mean of `x`, one number for each row, or 0 where chance may have made it."""
+        mean = metrics.mean_by_days(x, self.block)
+        return mean.value if stands_out(mean, len(np.unique(self.block))) else 0.0
+
     def measure(self, logits: Floats) -> Measures:
         """Measure logits of the held rows."""
         y, block = self._y[self.held], self.block[self.held]
@@ -296,8 +298,8 @@ class Experiment:
         y, block = self._y[self.held], self.block[self.held]
         finite = bool(np.isfinite(logits).all())
         after = logits if finite else np.zeros_like(logits)
-        loss = metrics.row_log_loss(after, y)
-        removed = metrics.row_log_loss(self._logits[self.held], y) - loss
+        loss = row_log_loss(after, y)
+        removed = row_log_loss(self._logits[self.held], y) - loss
         unknown = Mean(float("nan"), float("nan"))  # a remedy that ends in nothing proves nothing
         return Trial(
             remedy=remedy,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
+from crpbot.model.calibration import row_log_loss
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,13 +74,6 @@ def log_loss(probabilities: Floats, y: Ints) -> float:
 def log_loss_of_logits(logits: Floats, y: Ints) -> float:
     """Return the log loss of softmax(logits), exact for logits of any size."""
     return float(row_log_loss(logits, y).mean())
-
-
-def row_log_loss(logits: Floats, y: Ints) -> Floats:
-    """Return the log loss of each row, shape `(n,)`, exact for logits of any size."""
-    top = logits.max(axis=1)
-    log_sum: Floats = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    return log_sum - logits[np.arange(len(y)), y]
 
 
 def shares(classes: Ints) -> Floats:

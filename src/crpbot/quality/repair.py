@@ -12,8 +12,11 @@ from crpbot.quality.causes.find import find_causes
 from crpbot.quality.causes.inputs import SOUND
 from crpbot.quality.diagnosis import Diagnosis, diagnose_subject
 from crpbot.quality.experiment import LEAST_GAIN, Experiment, experiment_of
+from crpbot.quality.metrics import Floats
 
 MOST_REPAIRS = 5
+PROBE_ROWS = 1_000
+"""Rows that a saved checkpoint must predict as the network in memory does."""
 UNREPAIRABLE = frozenset({"missing-normalizer"})
 """Causes that only another training heals, though a remedy may lower the log loss."""
 
@@ -27,6 +30,7 @@ class Repaired:
         done: what was done now.
         before: the causes that were found first.
         left: the causes that are left.
+        probe: raw features of the last rows, in the order of the checkpoint, to prove the saved file with.
 
     """
 
@@ -34,6 +38,7 @@ class Repaired:
     done: tuple[Repair, ...]
     before: tuple[Cause, ...]
     left: tuple[Cause, ...]
+    probe: Floats
 
 
 def repair_checkpoint(
@@ -71,8 +76,10 @@ def repair_checkpoint(
     before = causes
     done: list[Repair] = []
     if brought is not None:
-        checkpoint, done = _with_brought(look(brought), experiment, checkpoint, brought, candles)
-        diagnosis, experiment, causes = look(checkpoint)
+        looked = look(brought)
+        repair = _of_scaler(checkpoint, experiment, looked[1], candles)
+        if repair is not None:
+            checkpoint, done, (diagnosis, experiment, causes) = brought, [repair], looked
     while experiment is not None and len(done) < MOST_REPAIRS:
         best = next((cause for cause in causes if _provable(cause, experiment)), None)
         if best is None or best.trial is None or best.trial.apply is None:
@@ -85,7 +92,9 @@ def repair_checkpoint(
         # Nobody knows what a brought scaler has seen, and what a remedy was judged on counts as seen: all these candles do.
         seen = max(int(diagnosis.judged.known.max()), int(candles.time[-1]) + MINUTE)
         checkpoint = replace(checkpoint, origin=replace(checkpoint.origin, fitted_until=seen, unseen_from=seen))
-    return Repaired(replace(checkpoint, repairs=(*checkpoint.repairs, *done)), tuple(done), before, causes)
+    return Repaired(
+        replace(checkpoint, repairs=(*checkpoint.repairs, *done)), tuple(done), before, causes, diagnosis.judged.x[-PROBE_ROWS:]
+    )
 
 
 def _provable(cause: Cause, experiment: Experiment) -> bool:
@@ -98,20 +107,13 @@ def _provable(cause: Cause, experiment: Experiment) -> bool:
     return trial.measures.log_loss <= SOUND * experiment.prior_log_loss
 
 
-def _with_brought(
-    looked: tuple[Diagnosis, Experiment | None, tuple[Cause, ...]],
-    before: Experiment | None,
-    checkpoint: Checkpoint,
-    brought: Checkpoint,
-    candles: Candles,
-) -> tuple[Checkpoint, list[Repair]]:
-    """Take a scaler that was brought where it makes the network sound, and better than it is."""
-    _, experiment, _ = looked
+def _of_scaler(checkpoint: Checkpoint, before: Experiment | None, brought: Experiment | None, candles: Candles) -> Repair | None:
+    """Return the repair that a brought scaler is, where it makes the network sound and better than it was."""
     served = float("inf") if before is None else before.before.log_loss
-    if experiment is None or experiment.before.log_loss > min(SOUND * experiment.prior_log_loss, served - LEAST_GAIN):
-        return checkpoint, []
+    if brought is None or brought.before.log_loss > min(SOUND * brought.prior_log_loss, served - LEAST_GAIN):
+        return None
     code = "lost-normalizer" if checkpoint.network.normalizer is None else "unfitted-normalizer"
-    return brought, [_record(code, "a scaler was brought", (served, experiment.before.log_loss), experiment, candles)]
+    return _record(code, "a scaler was brought", (served, brought.before.log_loss), brought, candles)
 
 
 def _record(cause: str, remedy: str, log_loss: tuple[float, float], experiment: Experiment, candles: Candles) -> Repair:

@@ -199,8 +199,7 @@ def _moved(
         "feature-drift",
         {"features_moved": far, "largest_shift": shift[worst]},
         detail=f"{features[worst]} has moved by {shift[worst]:+,.1f} of the scaler's deviations, and {far} of {len(features)} "
-        "features by "
-        f"more than {FAR:g}.",
+        f"features by more than {FAR:g}.",
         trial=trial,
         experiment=experiment,
     )

@@ -4,10 +4,9 @@ import numpy as np
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.model.calibration import LEAST, MOST
-from crpbot.quality import metrics
 from crpbot.quality.causes.cause import Cause, found
 from crpbot.quality.diagnosis import Diagnosis
-from crpbot.quality.experiment import Experiment, Trial, stands_out
+from crpbot.quality.experiment import Experiment, Trial
 
 GAP = 0.05
 """Difference of mean confidence and accuracy from which on it counts."""
@@ -71,8 +70,7 @@ def _gap(diagnosis: Diagnosis, experiment: Experiment) -> float:
     """Return the mean confidence less the accuracy; 0 where chance may have made it."""
     judged = diagnosis.judged
     p = judged.prediction.probabilities
-    gap = metrics.mean_by_days(p.max(axis=1) - (p.argmax(axis=1) == judged.y), experiment.block)
-    return gap.value if stands_out(gap, len(np.unique(experiment.block))) else 0.0
+    return experiment.over_chance(p.max(axis=1) - (p.argmax(axis=1) == judged.y))
 
 
 def underconfident(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
@@ -114,8 +112,7 @@ def class_bias(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | N
     gaps = np.subtract(m.mean_probability, m.actual_share)
     worst = int(np.abs(gaps).argmax())
     judged = diagnosis.judged
-    lean = metrics.mean_by_days(judged.prediction.probabilities[:, worst] - (judged.y == worst), experiment.block)
-    if not stands_out(lean, len(np.unique(experiment.block))):
+    if not experiment.over_chance(judged.prediction.probabilities[:, worst] - (judged.y == worst)):
         return None
     return found(
         "class-bias",

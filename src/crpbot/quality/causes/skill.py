@@ -5,10 +5,11 @@ import math
 import numpy as np
 
 from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
+from crpbot.model.calibration import row_log_loss
 from crpbot.quality import metrics
 from crpbot.quality.causes.cause import Cause, found
 from crpbot.quality.diagnosis import Diagnosis, Judged
-from crpbot.quality.experiment import Experiment, stands_out
+from crpbot.quality.experiment import Experiment
 from crpbot.quality.metrics import Mean
 
 TRAINING_ROWS = 20_000
@@ -80,9 +81,9 @@ def overfit(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None
         return None
     training, step = learned.training, max(1, len(learned.training.y) // TRAINING_ROWS)
     x, y, day = training.x[::step], training.y[::step], training.day[::step]
-    then = metrics.mean_by_days(metrics.row_log_loss(diagnosis.subject.predict(x).logits, y), day)
+    then = metrics.mean_by_days(row_log_loss(diagnosis.subject.predict(x).logits, y), day)
     judged = diagnosis.judged
-    now = metrics.mean_by_days(metrics.row_log_loss(judged.prediction.logits, judged.y), judged.day)
+    now = metrics.mean_by_days(row_log_loss(judged.prediction.logits, judged.y), judged.day)
     gap = (now.value - m.prior_log_loss) - (then.value - metrics.prior_log_loss(y))
     if not (gap > 0.02 and gap > 3 * math.hypot(now.error, then.error)):
         return None
@@ -102,8 +103,7 @@ def label_shift(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | 
     worst = int(np.abs(change).argmax())
     if abs(change[worst]) <= 0.05 or experiment is None:
         return None
-    share = metrics.mean_by_days((diagnosis.judged.y == worst) - origin.prior[worst], experiment.block)
-    if not stands_out(share, len(np.unique(experiment.block))):
+    if not experiment.over_chance((diagnosis.judged.y == worst) - origin.prior[worst]):
         return None
     return found(
         "label-shift",
