@@ -136,5 +136,5 @@ def test_a_symbol_cannot_name_another_place(symbol: str) -> None:
 
 
 def test_an_unknown_market_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(CandleError, match="random-walk, level-noise"):
+    with pytest.raises(CandleError, match=r"random-walk, volatile, planted-edge, .*, level-noise"):
         open_source("synthetic:moon")

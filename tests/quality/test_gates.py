@@ -2,9 +2,16 @@ import dataclasses
 
 import pytest
 
-from crpbot.quality.diagnosis import Metrics
 from crpbot.quality.gates import GATES, MARKET_GATES, SEED_GATES, Gate, judge
+from crpbot.quality.measure import Metrics
 from crpbot.quality.metrics import Mean
+from crpbot.quality.regimes import Regime
+
+
+def part(over: float) -> Regime:
+    """Return a part of the span that is so much better than its commonest class."""
+    return Regime(name="2026-04", rows=40_000, accuracy=0.46 + over, majority_accuracy=0.46, over_majority=Mean(over, 0.01))
+
 
 SOUND = Metrics(
     rows=157_680,
@@ -24,6 +31,8 @@ SOUND = Metrics(
     class_bias=0.001,
     ece=0.01,
     ece_interval=(0.005, 0.015),
+    ece_by_chance=0.008,
+    ece_excess=0.002,
     log_loss=0.9,
     prior_log_loss=0.92,
     directional_log_loss=0.690,
@@ -35,6 +44,8 @@ SOUND = Metrics(
     rule_accuracy=0.48,
     over_majority=Mean(0.02, 0.004),
     over_rule=Mean(0.0, 0.001),
+    over_direction=Mean(-0.003, 0.001),
+    regimes=(part(0.02), part(-0.029)),
 )
 FAULTS = {
     "finite-weights": {"finite_weights": False},
@@ -44,10 +55,11 @@ FAULTS = {
     "overconfidence": {"confidence_over_99": 0.10},
     "no-collapse": {"predicted_share": (0.95, 0.0, 0.05)},
     "class-bias": {"class_bias": 0.031},
-    "calibration": {"ece": 0.051},
+    "calibration": {"ece_excess": 0.051},
     "beats-majority": {"over_majority": Mean(0.007, 0.004)},
     "not-below-one-feature": {"over_rule": Mean(-0.01, 0.004)},
-    "foretells-direction": {"directional_log_loss": 0.6931},
+    "foretells-direction": {"over_direction": Mean(0.0, 0.001)},
+    "no-broken-regime": {"regimes": (part(0.02), part(-0.031))},
     "enough-rows": {"effective_rows": 999.0},
     "too-good": {"accuracy": 0.71},
 }

@@ -7,7 +7,9 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,12 @@ _STEP = 0.0005
 """Standard deviation of the log price's move in a minute on the random walk, about that of BTC-USD."""
 _NOISE = 0.001
 """Standard deviation of the log price around its level on `level-noise`."""
+_TURN = 0.02
+"""Chance that the hidden drift of `planted-edge` turns round in a minute."""
+_CALM, _WILD, _CHANGE = 0.5, 2.0, 1 / 240
+"""Of `volatile`: the step in each regime, in multiples of the walk's, and the chance that the regime changes in a minute."""
+HORIZON = 15
+"""Candles that the best possible accuracies are computed for unless told otherwise: the horizon of v7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ class KnownMarket:
 
     Attributes:
         make: candles from a generator, a row count and a price level.
-        best_accuracy: the accuracy that nobody can beat on average, given the share of NEUTRAL labels.
+        best_accuracy: the accuracy that nobody can beat on average, given the share of NEUTRAL labels, over v7's horizon.
         story: one line for people.
 
     """
@@ -56,16 +64,8 @@ def make_market(name: str, symbol: str, *, rows: int = DEFAULT_ROWS, seed: int =
 
 
 def random_walk(rng: np.random.Generator, rows: int, level: float) -> Candles:
-    """Return a walk: the log price moves by independent normal steps, so nothing foretells its direction.
-
-    The high and low of each minute follow the law of a Brownian path between open and close: for a path from `a` to
-    `b` with variance s², the highest point is distributed as (a + b + √((a − b)² − 2·s²·ln U)) / 2 with U uniform
-    (Karatzas & Shreve, Brownian Motion and Stochastic Calculus, 1991, section 2.8).
-    """
-    path = math.log(level) + np.cumsum(rng.normal(0.0, _STEP, rows + 1))
-    start, end = path[:-1], path[1:]
-    reach_up, reach_down = (np.sqrt((start - end) ** 2 - 2 * _STEP**2 * np.log(rng.uniform(size=rows))) for _ in range(2))
-    return _candles(rng, start, (start + end + reach_up) / 2, (start + end - reach_down) / 2, end)
+    """Return a walk: the log price moves by independent normal steps, so nothing foretells its direction."""
+    return _brownian_candles(rng, math.log(level) + np.cumsum(rng.normal(0.0, _STEP, rows + 1)), _STEP)
 
 
 def random_walk_best_accuracy(neutral_share: float) -> float:
@@ -115,12 +115,163 @@ def level_noise_best_accuracy(neutral_share: float) -> float:
     return float(np.trapezoid(best * density, z))
 
 
+def planted_edge(rng: np.random.Generator, rows: int, level: float, *, points: float, joint: bool) -> Candles:
+    """Return a walk with a small hidden drift, up or down, that candles betray: an edge of known size.
+
+    The drift of the next minute is +m or −m and turns round with a chance of 2 % a minute. A candle shows it exactly: by its
+    range, wide when the drift is up; or, when `joint`, by range and volume together: wide and loud, or narrow and quiet, when it
+    is up, while each of the two alone is independent of it. The drift m is such that the best possible accuracy over 15 candles
+    at 8 % NEUTRAL is `points` percentage points above always saying one direction.
+    """
+    up = _two_states(rng, rows + 1, _TURN)
+    steps = _STEP * (rng.standard_normal(rows) + _drift_of(points) * np.where(up[:-1], 1.0, -1.0))
+    path = math.log(level) + np.concatenate([[0.0], np.cumsum(steps)])
+    loud = rng.uniform(size=rows) < 0.5
+    wide = up[1:] == loud if joint else up[1:]
+    reach = _STEP * np.where(wide, 3.0, 0.1) * rng.uniform(1.0, 1.1, (2, rows))
+    start, end = path[:-1], path[1:]
+    volume = np.exp(2.0 + np.where(loud, 0.7, -0.7) + rng.normal(0.0, 0.1, rows)) if joint else None
+    return _candles(rng, start, np.maximum(start, end) + reach[0], np.minimum(start, end) - reach[1], end, volume=volume)
+
+
+def planted_edge_best_accuracy(neutral_share: float, *, points: float, horizon: int = HORIZON) -> float:
+    """Return the best possible accuracy on `planted-edge`, shown by one feature or by two.
+
+    Whoever knows the drift of the next minute knows all that can be known: it is Markovian, and the noise is independent. The
+    move over the horizon is then a mixture of normals over how many of its minutes have that drift, which a recursion counts.
+
+    >>> [round(planted_edge_best_accuracy(0.08, points=p), 4) for p in (1, 2, 3)]
+    [0.47, 0.48, 0.49]
+    """
+    return _best_with_drift(_drift_of(points), neutral_share, horizon)
+
+
+def volatile(rng: np.random.Generator, rows: int, level: float) -> Candles:
+    """Return a walk whose steps are calm for hours and wild for hours: volatility can be foreseen, direction cannot.
+
+    Volume follows the regime. Plain log loss rewards whoever foresees when a move will be NEUTRAL; nobody foresees UP or DOWN.
+    """
+    wild = _two_states(rng, rows, _CHANGE)
+    size = _STEP * np.where(wild, _WILD, _CALM)
+    path = math.log(level) + np.concatenate([[0.0], np.cumsum(size * rng.standard_normal(rows))])
+    volume = np.exp(rng.normal(2.0, 0.6, rows)) * np.where(wild, 3.0, 1.0)
+    return _brownian_candles(rng, path, size, volume=volume)
+
+
+def volatile_best_accuracy(neutral_share: float, *, horizon: int = HORIZON) -> float:
+    """Return the best possible accuracy on `volatile`, for somebody who knows the regime of the next minute.
+
+    In each regime P(UP) = P(DOWN) = (1 − s)/2 for the share s of NEUTRAL moves there, so only NEUTRAL, where it is the most
+    probable, can be said with more reason than a coin has. At 8 % it never is, and the best is 46 %: that of `random-walk`.
+
+    >>> round(volatile_best_accuracy(0.08), 4)
+    0.46
+    """
+    spread = {state: _spreads_from(state, horizon) for state in (_CALM, _WILD)}
+
+    def neutral(theta: float, state: float) -> float:
+        minutes, deviations = spread[state]
+        return sum(p * (2 * _cdf(theta / d) - 1) for p, d in zip(minutes, deviations, strict=True))
+
+    theta = _root(lambda t: sum(neutral(t, state) for state in spread) / 2 - neutral_share, 0.0, 1e3)
+    return sum(max((1 - neutral(theta, state)) / 2, neutral(theta, state)) for state in spread) / 2
+
+
+_PLANTED = {
+    f"planted-edge{'-joint' if joint else ''}{'' if points == 3 else f'-{points}'}": (points, joint)
+    for joint in (False, True)
+    for points in (3, 2, 1)
+}
+
 MARKETS: Mapping[str, KnownMarket] = {
     "random-walk": KnownMarket(random_walk, random_walk_best_accuracy, "independent steps: nothing to find, no model may pass"),
+    "volatile": KnownMarket(volatile, volatile_best_accuracy, "calm and wild hours: volatility can be foretold, direction not"),
+    **{
+        name: KnownMarket(
+            partial(planted_edge, points=points, joint=joint),
+            partial(planted_edge_best_accuracy, points=points),
+            f"an edge of {points} point{'s' * (points > 1)} over a coin, shown by "
+            f"{'two features together' if joint else 'one feature'}",
+        )
+        for name, (points, joint) in _PLANTED.items()
+    },
     "level-noise": KnownMarket(
         level_noise, level_noise_best_accuracy, "a level plus noise: far easier to foresee than any real market"
     ),
 }
+
+
+def _two_states(rng: np.random.Generator, n: int, change: float) -> NDArray[np.bool_]:
+    """Return a Markov chain of two states that is left with the chance `change`; it starts in either, as likely."""
+    turns: NDArray[np.int64] = np.cumsum(rng.uniform(size=n) < change)
+    state: NDArray[np.bool_] = (turns + int(rng.integers(2))) % 2 == 1
+    return state
+
+
+@lru_cache
+def _minutes_in_state(change: float, horizon: int) -> tuple[float, ...]:
+    """Return the chance that k of the next `horizon` minutes are in the state of the first, for k = 0 … horizon."""
+    here, there = np.zeros(horizon + 1), np.zeros(horizon + 1)
+    here[1] = 1.0
+    for _ in range(horizon - 1):
+        stay, back = here * (1 - change), there * change
+        leave, away = here * change, there * (1 - change)
+        here, there = np.concatenate([[0.0], (stay + back)[:-1]]), leave + away
+    return tuple((here + there).tolist())
+
+
+def _best_with_drift(drift: float, neutral_share: float, horizon: int) -> float:
+    """Return the chance of the most probable class when the drift of the next minute is up."""
+    chances = np.array(_minutes_in_state(_TURN, horizon))
+    means = drift * (2.0 * np.arange(horizon + 1) - horizon) / math.sqrt(horizon)
+
+    def below(x: float) -> float:
+        return float(chances @ _phi(x - means))
+
+    theta = _root(lambda t: below(t) - below(-t) - neutral_share, 0.0, 40.0)
+    return max(1 - below(theta), below(-theta), neutral_share)
+
+
+@lru_cache
+def _drift_of(points: float) -> float:
+    """Return the drift, in steps of the walk, that makes the best accuracy `points` above 46 %."""
+    return _root(lambda drift: _best_with_drift(drift, 0.08, HORIZON) - 0.46 - points / 100, 0.0, 1.0)
+
+
+def _spreads_from(state: float, horizon: int) -> tuple[tuple[float, ...], list[float]]:
+    """Return the chances of each number of minutes in `state`, and the deviation of the move, in steps of the walk."""
+    other = _WILD + _CALM - state
+    counts = range(horizon + 1)
+    return _minutes_in_state(_CHANGE, horizon), [math.sqrt(k * state**2 + (horizon - k) * other**2) for k in counts]
+
+
+def _root(rising: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a rising function is 0, by bisection."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2
+
+
+def _cdf(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
+def _brownian_candles(
+    rng: np.random.Generator,
+    path: NDArray[np.float64],
+    size: float | NDArray[np.float64],
+    *,
+    volume: NDArray[np.float64] | None = None,
+) -> Candles:
+    """Return candles of a log price, with the high and low of a Brownian path of standard deviation `size` between its points.
+
+    For a path from `a` to `b` with variance s² the highest point is distributed as (a + b + √((a − b)² − 2·s²·ln U)) / 2 with U
+    uniform (Karatzas & Shreve, Brownian Motion and Stochastic Calculus, 1991, section 2.8).
+    """
+    start, end = path[:-1], path[1:]
+    up, down = (np.sqrt((start - end) ** 2 - 2 * size**2 * np.log(rng.uniform(size=len(start)))) for _ in range(2))
+    return _candles(rng, start, (start + end + up) / 2, (start + end - down) / 2, end, volume=volume)
 
 
 def _candles(
@@ -129,14 +280,17 @@ def _candles(
     high: NDArray[np.float64],
     low: NDArray[np.float64],
     end: NDArray[np.float64],
+    *,
+    volume: NDArray[np.float64] | None = None,
 ) -> Candles:
     time = START + MINUTE * np.arange(len(start), dtype=np.int64)
-    volume = np.exp(rng.normal(2.0, 0.6, len(start)))
+    if volume is None:
+        volume = np.exp(rng.normal(2.0, 0.6, len(start)))
     first, last = np.exp(start), np.exp(end)
     highest = np.maximum(np.exp(high), np.maximum(first, last))  # exp may round one step the wrong way
     lowest = np.minimum(np.exp(low), np.minimum(first, last))
     return Candles(time, first, highest, lowest, last, volume)
 
 
-def _phi(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
+def _phi(z: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    return np.array([_cdf(value) for value in z])

@@ -1,25 +1,27 @@
 """The diagnosis: what a model did on rows that it had not seen. Numbers only; `gates` holds the opinions."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crpbot.dataset.assemble import Dataset, assemble
 from crpbot.dataset.baselines import OneFeatureRule
-from crpbot.dataset.features.program import PURE
-from crpbot.dataset.labels import CLASSES, DOWN, UP, average_uniqueness, classify, fit_theta, label_digest
+from crpbot.dataset.features.compute import compute_features
+from crpbot.dataset.features.sets import recent_volatility
+from crpbot.dataset.labels import CLASSES, classify, fit_theta, label_digest
 from crpbot.errors import DatasetError
-from crpbot.market.candles import MINUTE, Candles, utc
+from crpbot.market.candles import Candles, utc
 from crpbot.market.source import SourceKind
-from crpbot.model.checkpoint import Checkpoint, Label, Origin, Prediction
+from crpbot.model.checkpoint import Checkpoint, Label, Origin
 from crpbot.model.recipe import Recipe
 from crpbot.model.subject import Subject
-from crpbot.quality import metrics
-from crpbot.quality.metrics import Mean, Reliability
+from crpbot.quality.measure import Metrics, measure
+from crpbot.quality.metrics import Floats, Ints
+from crpbot.quality.reliability import Reliability
+from crpbot.quality.rows import Block, Judged, Learned
+from crpbot.quality.selective import Selective, measure_selective
 
-DAY = 1_440 * MINUTE
 FEWEST_ROWS = 100
 
 
@@ -50,126 +52,6 @@ class DataFacts:
     out_of_sample: Literal["yes", "unknown"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """What was measured. Shares and errors are fractions, losses in nats; `None` is unmeasurable, and fails every gate.
-
-    Attributes:
-        rows: that were judged.
-        effective_rows: sum of the average uniqueness of the labels, since labels overlap: about rows over the horizon.
-        finite_weights: whether every number of the network is finite.
-        normalizer_present: whether the checkpoint carries a normalizer that can have been fitted.
-        normalizer_ratio: the largest ratio, over scale-free features, between the rows' deviation and the normalizer's scale,
-            either way up; 1 fits, `None` without a normalizer.
-        logit_min, logit_max, logit_abs_max, logit_mean: after the temperature, as served; the mean by class.
-        confidence_over_99: share of rows with a probability above 0.99.
-        confidence_over_60: share of rows where DOWN or UP has at least 0.60, as a signal needs.
-        confidence_50_90: share of rows whose highest probability is within 0.50 to 0.90.
-        mean_confidence: mean of the highest probability.
-        predicted_share, actual_share: of each class: the most probable one, and the true one.
-        mean_probability: of each class.
-        class_bias: the largest |mean probability − actual share|.
-        ece, ece_interval: calibration error of the predicted class, lower is better.
-        log_loss, prior_log_loss: of the model, and of always saying the actual shares; lower is better.
-        directional_log_loss, prior_directional_log_loss: the same of UP against DOWN on rows that were not NEUTRAL.
-        brier: 0 to 2, lower is better.
-        accuracy, majority_accuracy, rule_accuracy: of the model, of always saying the commonest class in hindsight, and of the
-            one-feature rule chosen on training rows (`None` where that is unknown).
-        over_majority, over_rule: accuracy less theirs, row by row, with block standard errors.
-
-    """
-
-    rows: int | None = None
-    effective_rows: float | None = None
-    finite_weights: bool | None = None
-    normalizer_present: bool = False
-    normalizer_ratio: float | None = None
-    logit_min: float | None = None
-    logit_max: float | None = None
-    logit_abs_max: float | None = None
-    logit_mean: tuple[float, ...] | None = None
-    confidence_over_99: float | None = None
-    confidence_over_60: float | None = None
-    confidence_50_90: float | None = None
-    mean_confidence: float | None = None
-    predicted_share: tuple[float, ...] | None = None
-    actual_share: tuple[float, ...] | None = None
-    mean_probability: tuple[float, ...] | None = None
-    class_bias: float | None = None
-    ece: float | None = None
-    ece_interval: tuple[float, float] | None = None
-    log_loss: float | None = None
-    prior_log_loss: float | None = None
-    directional_log_loss: float | None = None
-    prior_directional_log_loss: float | None = None
-    brier: float | None = None
-    accuracy: float | None = None
-    accuracy_interval: tuple[float, float] | None = None
-    majority_accuracy: float | None = None
-    rule_accuracy: float | None = None
-    over_majority: Mean | None = None
-    over_rule: Mean | None = None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Judged:
-    """The rows of a diagnosis and what was said of them, for causes, pictures and `--predictions`.
-
-    Attributes:
-        x: raw features in the order of the checkpoint, shape `(n, n_features)`.
-        y: labels, shape `(n,)`.
-        time: open time of each row's candle, shape `(n,)`.
-        known: when each label is known, shape `(n,)`.
-        day: UTC day of each row, shape `(n,)`.
-        prediction: of the checkpoint.
-
-    """
-
-    x: NDArray[np.float64]
-    y: NDArray[np.int64]
-    time: NDArray[np.int64]
-    known: NDArray[np.int64]
-    day: NDArray[np.int64]
-    prediction: Prediction
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Rows with their labels.
-
-    Attributes:
-        x: raw features in the order of the model, shape `(n, n_features)`.
-        y: labels, shape `(n,)`.
-        time: open time of each row's candle, in milliseconds of UTC, shape `(n,)`.
-        known: when each label is known, likewise.
-
-    """
-
-    x: NDArray[np.float64]
-    y: NDArray[np.int64]
-    time: NDArray[np.int64]
-    known: NDArray[np.int64]
-
-    @property
-    def day(self) -> NDArray[np.int64]:
-        """The UTC day of each row."""
-        return self.time // DAY
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Learned:
-    """The very rows that a checkpoint of ours was made from, where the candles still hold them: their digest says so.
-
-    Attributes:
-        training: weights were fitted on these.
-        calibration: early stopping and the temperature used these.
-
-    """
-
-    training: Block
-    calibration: Block
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Diagnosis:
     """What a model did on rows that it had not seen.
@@ -181,6 +63,7 @@ class Diagnosis:
         metrics: what was measured.
         reliability: the calibration curve; None where the logits are not finite.
         rule: the one-feature rule that the model was compared with.
+        selective: what its confidence is worth; None where it says nothing or the rows are too few.
         judged: the rows themselves.
         learned: the rows that it learned from, where they are known.
 
@@ -193,6 +76,7 @@ class Diagnosis:
     metrics: Metrics
     reliability: Reliability | None
     rule: OneFeatureRule | None
+    selective: Selective | None
     judged: Judged
     learned: Learned | None
 
@@ -250,11 +134,15 @@ def diagnose_subject(
     block = learned.calibration if learned and on == "calibration" else _block(subject, data, theta)
     _check_enough(len(block.y), origin)
     prediction = subject.predict(block.x)
-    judged = Judged(x=block.x, y=block.y, time=block.time, known=block.known, day=block.day, prediction=prediction)
+    volatility = _volatility(candles, block.time, recipe.features.max_gap_minutes)
+    judged = Judged(block.x, block.y, block.time, block.known, prediction, volatility)
     one_feature = origin.rule if origin else None
-    measured, curve = Metrics(), None
+    measured, curve, selective = Metrics(), None, None
     if subject.holds is None:
-        measured, curve = _measure(subject, judged, float(average_uniqueness(block.time, block.known).sum()), one_feature)
+        measured, curve = measure(subject, judged, one_feature)
+    if curve is not None:
+        earlier = subject.predict(learned.calibration.x).probabilities if learned and on == "unseen" else None
+        selective = measure_selective(judged, learned, earlier)
     return Diagnosis(
         subject=subject,
         label=own_label or Label(rule=rule, theta=theta, sha256=label_digest(block.time, block.y)),
@@ -270,6 +158,7 @@ def diagnose_subject(
         metrics=measured,
         reliability=curve,
         rule=one_feature,
+        selective=selective,
         judged=judged,
         learned=learned,
     )
@@ -324,71 +213,9 @@ def _learned(subject: Subject, every: Dataset, theta: float) -> Learned | None:
     return Learned(training=blocks[0], calibration=blocks[1]) if digest == checkpoint.label.sha256 else None
 
 
-def _measure(
-    subject: Subject, judged: Judged, effective_rows: float, rule: OneFeatureRule | None
-) -> tuple[Metrics, Reliability | None]:
-    y, day, network = judged.y, judged.day, subject.network
-    actual = metrics.shares(y)
-    majority = int(actual.argmax())
-    rule_right = (rule.predict(judged.x, subject.features) == y).astype(float) if rule else None
-    known: dict[str, Any] = {
-        "rows": len(y),
-        "effective_rows": effective_rows,
-        "finite_weights": network is None or all(bool(np.isfinite(t.numpy()).all()) for t in network.state_dict().values()),
-        "normalizer_present": network is not None and network.normalizer is not None and network.normalizer.fitted,
-        "normalizer_ratio": _normalizer_ratio(subject, judged.x),
-        "actual_share": tuple(actual.tolist()),
-        "prior_log_loss": metrics.prior_log_loss(y),
-        "prior_directional_log_loss": metrics.prior_directional_log_loss(y),
-        "majority_accuracy": float(actual[majority]),
-        "rule_accuracy": None if rule_right is None else float(rule_right.mean()),
-    }
-    logits, probabilities = judged.prediction.logits, judged.prediction.probabilities
-    if not np.isfinite(logits).all():
-        return Metrics(**known), None
-    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    right = (predicted == y).astype(float)
-    accuracy = metrics.mean_by_days(right, day)
-    curve = metrics.reliability(probabilities, y, day, bins=metrics.n_bins(effective_rows))
-    mean_probability = probabilities.mean(axis=0)
-    return (
-        Metrics(
-            **known,
-            logit_min=float(logits.min()),
-            logit_max=float(logits.max()),
-            logit_abs_max=float(np.abs(logits).max()),
-            logit_mean=tuple(logits.mean(axis=0).tolist()),
-            confidence_over_99=float((confidence > 0.99).mean()),
-            confidence_over_60=float((probabilities[:, [DOWN, UP]].max(axis=1) >= 0.6).mean()),
-            confidence_50_90=float(((confidence >= 0.5) & (confidence <= 0.9)).mean()),
-            mean_confidence=float(confidence.mean()),
-            predicted_share=tuple(metrics.shares(predicted).tolist()),
-            mean_probability=tuple(mean_probability.tolist()),
-            class_bias=float(np.abs(mean_probability - actual).max()),
-            ece=curve.ece,
-            ece_interval=curve.ece_interval,
-            log_loss=metrics.log_loss_of_logits(logits, y),
-            directional_log_loss=metrics.directional_log_loss(logits, y),
-            brier=metrics.brier(probabilities, y),
-            accuracy=accuracy.value,
-            accuracy_interval=accuracy.interval,
-            over_majority=metrics.mean_by_days(right - (y == majority), day),
-            over_rule=None if rule_right is None else metrics.mean_by_days(right - rule_right, day),
-        ),
-        curve,
-    )
-
-
-def _normalizer_ratio(subject: Subject, x: NDArray[np.float64]) -> float | None:
-    """Compare scales on scale-free features only: price levels honestly differ between markets and months."""
-    normalizer = subject.network.normalizer if subject.network else None
-    if normalizer is None:
-        return None
-    units = dict(zip(subject.feature_set.names, subject.feature_set.units, strict=True))
-    free = [i for i, name in enumerate(subject.features) if units[name] == PURE]
-    spread, scale = x[:, free].std(axis=0), normalizer.scale.numpy()[free]
-    varied = spread > 0
-    if not varied.any() or not (np.isfinite(scale) & (scale > 0)).all():
-        return None
-    ratio = spread[varied] / scale[varied]
-    return float(np.maximum(ratio, 1 / ratio).max())
+def _volatility(candles: Candles, time: Ints, max_gap_minutes: int) -> Floats:
+    """Return the volatility at each row; NaN where its segment is too young."""
+    found = compute_features(candles, recent_volatility(), max_gap_minutes=max_gap_minutes)
+    volatility = np.full(len(candles), np.nan)
+    volatility[found.rows] = found.values[:, 0]
+    return volatility[np.searchsorted(candles.time, time)]

@@ -20,12 +20,14 @@ from crpbot.model.network import Normalizer
 from crpbot.model.remedies import reestimated, relabelled, reordered, shifted, standardized, tempered
 from crpbot.model.subject import Subject
 from crpbot.quality import metrics
-from crpbot.quality.diagnosis import DAY, Diagnosis, Judged
+from crpbot.quality.bootstrap import DAY, block_length
+from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.layers import Layer, Push, measure_layers, measure_pushes
 from crpbot.quality.metrics import Floats, Ints, Mean
 from crpbot.quality.order import Order, find_orders
+from crpbot.quality.reliability import calibration_error, n_bins
+from crpbot.quality.rows import Judged
 
-LEAST_BLOCK, BLOCKS = 4 * 60 * MINUTE, 20
 MOST_ROWS = 60_000
 """Rows of an experiment, evenly spread: more do not change an answer and cost seconds."""
 INSIDE_ROWS = 10_000
@@ -243,10 +245,10 @@ class Experiment:
 
     def measure(self, logits: Floats) -> Measures:
         """Measure logits of the held rows."""
-        y, block = self._y[self.held], self.block[self.held]
+        y = self._y[self.held]
         p = softmax(logits)
         confidence, predicted = p.max(axis=1), p.argmax(axis=1)
-        bins = metrics.n_bins(self.effective_rows * len(y) / len(self._y))
+        bins = n_bins(self.effective_rows * len(y) / len(self._y))
         return Measures(
             logit_abs_max=float(np.abs(logits).max()),
             logit_min=float(logits.min()),
@@ -255,7 +257,7 @@ class Experiment:
             mean_confidence=float(confidence.mean()),
             predicted_share=tuple(metrics.shares(predicted).tolist()),
             class_bias=float(np.abs(p.mean(axis=0) - metrics.shares(y)).max()),
-            ece=metrics.reliability(p, y, block, bins=bins).ece,
+            ece=calibration_error(p, y, bins=bins),
             log_loss=metrics.log_loss_of_logits(logits, y),
             accuracy=float((predicted == y).mean()),
         )
@@ -276,8 +278,7 @@ class Experiment:
     def block(self) -> Ints:
         """The number of each row's block of time."""
         time = self.judged.time
-        span = int(time[-1] - time[0]) + MINUTE
-        length = min(DAY, max(LEAST_BLOCK, span // BLOCKS))
+        length = block_length(int(time[-1] - time[0]) + MINUTE)
         return time // DAY if length == DAY else (time - time[0]) // length
 
     @cached_property

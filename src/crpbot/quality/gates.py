@@ -3,12 +3,13 @@
 A number that could not be measured fails its gate.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from crpbot.dataset.labels import CLASSES, DOWN, UP
-from crpbot.quality.diagnosis import Metrics
+from crpbot.quality.measure import Metrics
 from crpbot.quality.metrics import Mean, percent
 
 GateTable = Literal["market", "seed"]
@@ -132,18 +133,7 @@ def _ask(gate: Gate, metrics: Metrics) -> GateResult:
 
 
 def _errors(mean: Mean | None) -> float | None:
-    """Return how many standard errors a mean stands above 0; 0 where it is exactly 0 in every block."""
-    if mean is None or mean.error != mean.error:
-        return None
-    if mean.error == 0:
-        return 0.0 if mean.value == 0 else float("inf") * mean.value
-    return mean.value / mean.error
-
-
-def _skill_of_direction(m: Metrics) -> float | None:
-    if m.directional_log_loss is None or m.prior_directional_log_loss is None:
-        return None
-    return m.directional_log_loss - m.prior_directional_log_loss
+    return None if mean is None or math.isnan(mean.error) else mean.errors
 
 
 def _compared(m: Metrics, mean: Mean | None, other: float | None, name: str) -> str:
@@ -152,6 +142,17 @@ def _compared(m: Metrics, mean: Mean | None, other: float | None, name: str) -> 
     return (
         f"accuracy {percent(m.accuracy)} is {abs(100 * mean.value):.1f} points {side} the {percent(other)} of {name}, "
         f"{_errors(mean) or 0:+.1f} standard errors"
+    )
+
+
+def _worst(m: Metrics) -> str:
+    worst = m.worst_regime
+    assert worst is not None
+    side = "above" if worst.over_majority.value >= 0 else "below"
+    return (
+        f"of {len(m.regimes)} parts, {worst.name} is the worst: {percent(worst.accuracy)} there is "
+        f"{abs(100 * worst.over_majority.value):.1f} points {side} its commonest class, {worst.over_majority.errors:+.1f} "
+        "standard errors"
     )
 
 
@@ -185,15 +186,6 @@ def _overconfidence() -> Gate:
         value=lambda m: m.confidence_over_99,
         limit=Limit("<", 0.10),
         words=lambda m: f"{percent(m.confidence_over_99)} of the predictions claim more than 99 %",
-    )
-
-
-def _calibration(limit: Limit) -> Gate:
-    return Gate(
-        name="calibration",
-        value=lambda m: m.ece,
-        limit=limit,
-        words=lambda m: f"confidence and truth differ by {percent(m.ece)} on average",
     )
 
 
@@ -232,7 +224,15 @@ MARKET_GATES = (
         limit=Limit("<=", 0.03),
         words=lambda m: f"mean probability and actual share differ by up to {100 * (m.class_bias or 0):.1f} points",
     ),
-    _calibration(Limit("<=", 0.05)),
+    Gate(
+        name="calibration",
+        value=lambda m: m.ece_excess,
+        limit=Limit("<=", 0.05),
+        words=lambda m: (
+            f"confidence and truth differ by {percent(m.ece)} on average, {percent(m.ece_by_chance)} of it what chance makes of "
+            "a calibrated model"
+        ),
+    ),
     Gate(
         name="beats-majority",
         value=lambda m: _errors(m.over_majority),
@@ -247,12 +247,18 @@ MARKET_GATES = (
     ),
     Gate(
         name="foretells-direction",
-        value=_skill_of_direction,
+        value=lambda m: None if m.over_direction is None else m.over_direction.value,
         limit=Limit("<", 0),
         words=lambda m: (
-            f"the log loss of UP against DOWN is {m.directional_log_loss:.4f}, {_skill_of_direction(m) or 0:+.4f} from the "
-            f"{m.prior_directional_log_loss:.4f} of knowing nothing"
+            f"the log loss of UP against DOWN is {m.directional_log_loss:.4f} where knowing nothing is "
+            f"{m.prior_directional_log_loss:.4f}, {_errors(m.over_direction) or 0:+.1f} standard errors"
         ),
+    ),
+    Gate(
+        name="no-broken-regime",
+        value=lambda m: None if m.worst_regime is None else m.worst_regime.over_majority.errors,
+        limit=Limit(">=", -3),
+        words=_worst,
     ),
     Gate(
         name="enough-rows",
@@ -264,7 +270,7 @@ MARKET_GATES = (
         name="too-good",
         value=lambda m: m.accuracy,
         limit=Limit("<=", 0.60),
-        words=lambda m: f"accuracy {percent(m.accuracy)}; above 60 % on minutes is an alarm, most often a leak",
+        words=lambda m: f"accuracy {percent(m.accuracy)}; above 60 % on minutes is an alarm, which crpbot audit has to answer",
     ),
 )
 """What a model must do before it may speak of a real market."""
@@ -280,7 +286,12 @@ SEED_GATES = (
     ),
     _share_gate(DOWN),
     _share_gate(UP),
-    _calibration(Limit("<", 0.05)),
+    Gate(
+        name="calibration",
+        value=lambda m: m.ece,
+        limit=Limit("<", 0.05),
+        words=lambda m: f"confidence and truth differ by {percent(m.ece)} on average",
+    ),
     Gate(
         name="accuracy",
         value=lambda m: m.accuracy,

@@ -5,6 +5,7 @@ shape `(n,)` with the
 number of the UTC day of each row. Shares and errors are fractions, losses are in nats, intervals are 95 %.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,6 @@ Ints = NDArray[np.int64]
 Z_95 = 1.959964
 """The 97.5 % quantile of the standard normal."""
 
-_DRAWS = 1_000
 _TINY = 1e-300
 
 
@@ -29,7 +29,7 @@ class Mean:
 
     Attributes:
         value: the mean.
-        error: its standard error, with whole days as blocks; NaN with fewer than two days.
+        error: its standard error, where rows of one block of time depend on each other; NaN with fewer than two blocks.
 
     """
 
@@ -40,6 +40,13 @@ class Mean:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval."""
         return self.value - Z_95 * self.error, self.value + Z_95 * self.error
+
+    @property
+    def errors(self) -> float:
+        """How many standard errors the mean stands above 0; 0 where it is exactly 0 in every block, NaN where that is unknown."""
+        if self.error == 0:
+            return 0.0 if self.value == 0 else math.copysign(math.inf, self.value)
+        return self.value / self.error
 
 
 def mean_by_days(x: Floats, day: Ints) -> Mean:
@@ -107,64 +114,6 @@ def brier(probabilities: Floats, y: Ints) -> float:
     """Return the mean of Σ_classes (p − 1[true])², 0 to 2; lower is better (Brier, Monthly Weather Review 78, 1950)."""
     truth = np.eye(len(CLASSES))[y]
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
-
-
-def n_bins(effective_rows: float) -> int:
-    """Return how many bins the calibration error gets: effective rows / 300, between 5 and 15.
-
-    Labels overlap, so rows carry fewer independent outcomes than they are: see `labels.average_uniqueness`.
-    """
-    return int(np.clip(effective_rows / 300, 5, 15))
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Confidence against what came true, in bins of equal numbers of rows, least confident first.
-
-    Attributes:
-        confidence: mean probability of the predicted class, by bin.
-        accuracy: share of right predictions, by bin.
-        error: block standard error of the accuracy, by bin.
-        rows: how many rows, by bin.
-        ece: the calibration error, Σ rows·|accuracy − confidence| / n, 0 to 1; lower is better.
-        ece_interval: 95 %, from resampled days.
-
-    """
-
-    confidence: Floats
-    accuracy: Floats
-    error: Floats
-    rows: Ints
-    ece: float
-    ece_interval: tuple[float, float]
-
-
-def reliability(probabilities: Floats, y: Ints, day: Ints, *, bins: int, seed: int = 0) -> Reliability:
-    """Measure calibration of the predicted class.
-
-    (Equal-mass bins: Nixon et al., "Measuring Calibration in Deep Learning", CVPR Workshops 2019. The interval draws
-    days with replacement,
-    1,000 times: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8. Noise makes a resampled error larger on
-    average, so the draws are shifted to have the measured error as their mean.)
-    """
-    confidence = probabilities.max(axis=1)
-    right = (probabilities.argmax(axis=1) == y).astype(float)
-    order = np.argsort(confidence, kind="stable")
-    place = np.empty(len(y), np.int64)
-    place[order] = np.arange(len(y)) * bins // len(y)
-    rows = np.bincount(place, minlength=bins)
-    mean_confidence = np.bincount(place, confidence, bins) / rows
-    accuracy = np.bincount(place, right, bins) / rows
-    error = np.array([mean_by_days(right[place == b], day[place == b]).error for b in range(bins)])
-
-    days, day_number = np.unique(day, return_inverse=True)
-    gap = np.bincount(day_number * bins + place, right - confidence, len(days) * bins).reshape(len(days), bins)
-    draws = np.random.default_rng(seed).multinomial(len(days), np.full(len(days), 1 / len(days)), size=_DRAWS)
-    sizes = draws @ np.bincount(day_number)
-    drawn = np.abs(draws @ gap).sum(axis=1) / sizes
-    ece = float((rows * np.abs(accuracy - mean_confidence)).sum() / len(y))
-    low, high = np.maximum(np.quantile(drawn, [0.025, 0.975]) + ece - drawn.mean(), 0.0)
-    return Reliability(mean_confidence, accuracy, error, rows, ece, (float(low), float(high)))
 
 
 def _sums_by_day(x: Floats, day: Ints) -> Floats:

@@ -142,3 +142,9 @@ def feature_set(name: str) -> FeatureSet:
 def average_true_range() -> FeatureSet:
     """Return the set of `atr_14` alone, in which the distances of orders and of `triple-barrier` labels are counted."""
     return feature_set("founding-72").only("atr_14")
+
+
+@cache
+def recent_volatility() -> FeatureSet:
+    """Return the set of `volatility_50` alone, by which regimes are told apart."""
+    return feature_set("founding-72").only("volatility_50")

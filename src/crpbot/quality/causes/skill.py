@@ -8,9 +8,10 @@ from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
 from crpbot.model.calibration import row_log_loss
 from crpbot.quality import metrics
 from crpbot.quality.causes.cause import Cause, found
-from crpbot.quality.diagnosis import Diagnosis, Judged
+from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.experiment import Experiment
 from crpbot.quality.metrics import Mean
+from crpbot.quality.rows import Judged
 
 TRAINING_ROWS = 20_000
 """Training rows that are predicted, evenly spread, to see whether the network knows them by heart."""

@@ -15,8 +15,9 @@ from crpbot.market.candles import utc
 from crpbot.model.training import Epoch
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.find import find_causes
-from crpbot.quality.diagnosis import Diagnosis, Judged
+from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateTable, Verdict, judge
+from crpbot.quality.rows import Judged
 
 FORMAT = "crpbot.diagnosis/1"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
-from crpbot.quality.diagnosis import Diagnosis, Metrics
+from crpbot.quality.diagnosis import Diagnosis
+from crpbot.quality.measure import Metrics
 from crpbot.quality.metrics import percent
 from crpbot.quality.report.data import Judgement
 
