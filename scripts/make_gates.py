@@ -1,9 +1,10 @@
 """Measure how often the gates are wrong and write docs/gates.md: `python scripts/make_gates.py`, about 80 minutes on two cores.
 
-Nets are trained by recipe v7 on known-answer markets, seed 0, 1, 2, …, and judged on fresh ones (seed 100,000 + 1,000·net + number).
+Nets are trained by recipe v7 on known-answer markets, seeds 0, 1, 2, …, and judged on fresh ones (100,000 + 1,000·net + number).
 Every evaluation is kept under `runs/gates`, so a run that was stopped goes on; `page` only writes the page.
 """
 
+import copy
 import dataclasses
 import json
 import os
@@ -66,8 +67,6 @@ SOUND = "planted-edge"
 
 def change(checkpoint: Checkpoint, edit: Callable[[Any], object]) -> Checkpoint:
     """Return a copy whose network was edited."""
-    import copy
-
     network = copy.deepcopy(checkpoint.network)
     edit(network)
     return dataclasses.replace(checkpoint, network=network)
@@ -92,11 +91,11 @@ def wrong_when_wild(checkpoint: Checkpoint) -> Subject:
     return dataclasses.replace(sound, serve=serve)
 
 
-def _layer(network: Any) -> Any:
+def _layer(network: Any) -> Any:  # noqa: ANN401
     return [module for name, module in network.named_children() if name.startswith("fc")][-1]
 
 
-def _scale_of_returns(network: Any) -> None:
+def _scale_of_returns(network: Any) -> None:  # noqa: ANN401
     network.normalizer.scale[feature_set("founding-72").names.index("returns")] *= 300
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from crpbot.dataset.features.live import LiveFeatures
     from crpbot.dataset.features.sets import feature_set
     from crpbot.errors import CrpbotError
-    from crpbot.factory import diagnose, repair, run, train_model
+    from crpbot.factory import audit, diagnose, repair, run, train_model
     from crpbot.market.candles import Candles
     from crpbot.market.files import read_candles
     from crpbot.market.source import open_source
@@ -19,20 +19,24 @@ if TYPE_CHECKING:
     from crpbot.model.loading import load_checkpoint
     from crpbot.model.network import V7EnhancedFNN
     from crpbot.model.recipe import Recipe, load_recipe
+    from crpbot.quality.audit.pipeline import Blocks, Pipeline
     from crpbot.registry import Registry
     from crpbot.signals.signal import Signal, newest_signal
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Blocks": "crpbot.quality.audit.pipeline",
     "Candles": "crpbot.market.candles",
     "Checkpoint": "crpbot.model.checkpoint",
     "CrpbotError": "crpbot.errors",
     "LiveFeatures": "crpbot.dataset.features.live",
+    "Pipeline": "crpbot.quality.audit.pipeline",
     "Recipe": "crpbot.model.recipe",
     "Registry": "crpbot.registry",
     "Signal": "crpbot.signals.signal",
     "V7EnhancedFNN": "crpbot.model.network",
+    "audit": "crpbot.factory",
     "compute_features": "crpbot.dataset.features.compute",
     "diagnose": "crpbot.factory",
     "feature_set": "crpbot.dataset.features.sets",
@@ -47,14 +51,17 @@ _HOMES = {
 }
 
 __all__ = [
+    "Blocks",
     "Candles",
     "Checkpoint",
     "CrpbotError",
     "LiveFeatures",
+    "Pipeline",
     "Recipe",
     "Registry",
     "Signal",
     "V7EnhancedFNN",
+    "audit",
     "compute_features",
     "diagnose",
     "feature_set",

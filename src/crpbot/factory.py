@@ -1,7 +1,7 @@
 """The story, top to bottom: what happens to candles until a model may speak."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,10 @@ from crpbot.model.loading import ModelFile, checkpoint_in, checkpoint_of, open_m
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.model.subject import Output, function_subject
 from crpbot.model.training import Epoch, Rows, Watch, train
+from crpbot.quality.audit.audit import Audit, audit_pipeline
+from crpbot.quality.audit.pipeline import Pipeline
+from crpbot.quality.audit.rows_file import read_rows
+from crpbot.quality.audit.subject import pipeline_of
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
@@ -284,6 +288,84 @@ def repair(
     return repaired
 
 
+def audit(
+    model: Path | str | ModelFile | Pipeline,
+    candles: Candles | Path | str | None = None,
+    *,
+    source: SourceKind | None = None,
+    claim: float | None = None,
+    trials: int = 1,
+    rows: Path | str | None = None,
+    refit: bool = True,
+    symbol: str | None = None,
+    label_recipe: Recipe | None = None,
+    scaler: Path | str | None = None,
+    features: tuple[str, ...] | None = None,
+    seed: int = 0,
+    told: Callable[[str], None] = lambda _: None,
+) -> Audit:
+    """Ask whether a result was earned: leaks on the way from candles to probabilities, luck, and made-up markets.
+
+    Args:
+        model: a checkpoint file, ours or foreign, or its model folder; or a pipeline of one's own.
+        candles: that it was made from and judged on, or where they are; not for a pipeline, which brings its own.
+        source: kind of the candles; `file` by default.
+        claim: the accuracy that somebody claims, above 0 and at most 1.
+        trials: how many models were tried before this one was chosen, itself included.
+        rows: table that says which rows a foreign model used for what: `time`, `block`, `symbol`.
+        refit: whether to train the recipe again, to see what leaks would fake.
+        symbol: whose candles of a folder; by default the model's own, or the one in the name of its file.
+        label_recipe: whose label a foreign model is judged by; v7 by default.
+        scaler: file with the scaler of a checkpoint that lacks one.
+        features: names of the inputs of a foreign file that does not say.
+        seed: of a known-answer market.
+        told: is told what is being done.
+
+    Raises:
+        CrpbotError: the file, the rows or the candles cannot be used.
+
+    """
+    if claim is not None and not 0 < claim <= 1:
+        raise DatasetError(f"a claim must be an accuracy above 0 and at most 1, found {claim:g}; 70 % is 0.70")
+    if trials < 1:
+        raise DatasetError(f"trials must be at least 1, the model itself, found {trials}; correct it")
+    if isinstance(model, Pipeline):
+        return audit_pipeline(model, claim=claim, trials=trials, refit=refit, told=told)
+    opened = model if isinstance(model, ModelFile) else open_model(Path(model))
+    recipe, market = label_recipe or load_recipe("v7"), symbol or opened.market
+    blocks = None if rows is None else read_rows(Path(rows), symbol=market)
+    by_symbol, kind = read_markets(candles, market, blocks or (), seed=seed)
+    subject = subject_in(opened, scaler=None if scaler is None else Path(scaler), features=features)
+    if subject.holds is not None:
+        raise CheckpointError(f"{opened.path} must hold the weights of a network, found {subject.holds:.200}; nothing was earned")
+    told("judging it")
+    first = next(iter(by_symbol))
+    diagnosis = diagnose_subject(
+        subject, by_symbol[first], path=str(opened.path), sha256=opened.sha256, source=source or kind, label_recipe=recipe
+    )
+    pipeline = pipeline_of(diagnosis, by_symbol, first, label_recipe=recipe, blocks=blocks)
+    return audit_pipeline(pipeline, claim=claim, trials=trials, refit=refit, told=told)
+
+
+def read_markets(
+    candles: Candles | Path | str | None, symbol: str | None, symbols: Iterable[str], *, seed: int = 0
+) -> tuple[Mapping[str, Candles], SourceKind]:
+    """Return the candles of every symbol that is meant, and their kind.
+
+    Args:
+        candles: as they are, or where they are.
+        symbol: that is meant, where `symbols` names none.
+        symbols: that are meant.
+        seed: of a known-answer market.
+
+    """
+    wanted = tuple(symbols)
+    if isinstance(candles, Candles):
+        return {(wanted or (symbol or "",))[0]: candles}, "file"
+    source = open_source(None if candles is None else str(candles), symbols=wanted or ((symbol,) if symbol else ()), seed=seed)
+    return {one: source.read(one) for one in wanted or (symbol or source.only_symbol(),)}, source.kind
+
+
 def read_market(text: str | None, symbol: str | None, *, seed: int = 0) -> tuple[Candles, SourceKind]:
     """Return the candles that a person means, and their kind.
 
@@ -296,5 +378,5 @@ def read_market(text: str | None, symbol: str | None, *, seed: int = 0) -> tuple
         CandleError: there are none, or several symbols.
 
     """
-    source = open_source(text, symbols=(symbol,) if symbol else (), seed=seed)
-    return source.read(symbol or source.only_symbol()), source.kind
+    found, kind = read_markets(text, symbol, (), seed=seed)
+    return next(iter(found.values())), kind

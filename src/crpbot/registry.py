@@ -91,6 +91,17 @@ class Registry:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegistryError(f"{path} must be a whole registry, found a damaged one: {error!r}; restore it") from None
 
+    def tries(self, symbol: str | None) -> int:
+        """Return how many different models of a symbol the ledger has seen, kept or refused."""
+        path = self._folder / "ledger.jsonl"
+        if not path.exists():
+            return 0
+        try:
+            lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+            return len({line["sha256"] for line in lines if line["symbol"] == symbol})
+        except (ValueError, KeyError, TypeError) as error:
+            raise RegistryError(f"{path} must have one decision a line, found another: {error!r}; restore it") from None
+
     def checkpoint(self, entry: Entry) -> Path:
         """Return the file of an entry, after proof that it is the one that was promoted."""
         path = self._folder / "models" / f"{entry.sha256}.pt"

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from crpbot import __version__
-from crpbot.cli import diagnose, features, models, promote, repair, run, signal, train
+from crpbot.cli import audit, diagnose, features, models, promote, repair, run, signal, train
 from crpbot.errors import CrpbotError
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ def _top(
         typer.echo(context.get_help())
 
 
-for command in (run, features, train, diagnose, repair, promote, models, signal):
+for command in (run, features, train, diagnose, audit, repair, promote, models, signal):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 
 

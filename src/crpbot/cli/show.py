@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crpbot.model.training import Epoch
+    from crpbot.quality.audit.audit import Audit
     from crpbot.quality.repair import Repaired
     from crpbot.quality.report.data import Judgement
 
@@ -103,6 +104,35 @@ def print_repair(repaired: "Repaired", out: Path, options: str) -> None:
         _say(f"written: {out}, repaired and unproven: the gates decide about it like any other (crpbot diagnose {out}{options})")
     else:
         _say("Nothing was written: no remedy lowers the log loss on rows that it was not fitted on.")
+
+
+@contextmanager
+def steps() -> "Iterator[Callable[[str], None]]":
+    """Show what is being done, on standard error: one line that changes in a terminal, else nothing."""
+    errors = Console(stderr=True, highlight=False)
+    if not errors.is_terminal:
+        yield lambda _: None
+        return
+    with errors.status("starting") as status:
+        yield status.update
+
+
+_MARKS = {
+    "passed": ("passed ", "green"),
+    "failed": ("FAILED ", "bold red"),
+    "unknown": ("unknown", "yellow"),
+    "told": ("       ", ""),
+}
+
+
+def print_audit(audit: "Audit") -> None:
+    """Print every check, then the verdict."""
+    for check in audit.checks:
+        _say(_MARKS[check.status], " ", (check.name, "bold"), f": {check.words}")
+    _say(
+        ("EARNED " if audit.earned else "NOT EARNED ", "bold green" if audit.earned else "bold red"),
+        f"({audit.code}) {audit.words}",
+    )
 
 
 def print_reasons(judgement: "Judgement") -> None:

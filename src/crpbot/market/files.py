@@ -54,7 +54,7 @@ def read_candles(path: Path) -> Candles:
         CandleError: the file cannot be read, lacks a column or a value, or a row breaks a rule of `Candles`.
 
     """
-    frame = _read_frame(path)
+    frame = read_frame(path)
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise CandleError(
@@ -62,7 +62,7 @@ def read_candles(path: Path) -> Candles:
             f"found {', '.join(frame.columns)}; rename or add them"
         )
     try:
-        time = _milliseconds(frame["time"])
+        time = milliseconds(frame["time"])
         numbers = [_numbers(frame[column]) for column in COLUMNS[1:]]
         candles = Candles(time, *numbers)
     except CandleError as error:
@@ -78,9 +78,10 @@ def write_candles(candles: Candles, path: Path) -> None:
     frame.with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC"))).write_parquet(path)
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
+def read_frame(path: Path) -> pl.DataFrame:
+    """Read a Parquet or CSV file, whatever its columns."""
     if path.suffix not in SUFFIXES:
-        raise CandleError(f"candles must be a .parquet or .csv file, found {path}; convert it first")
+        raise CandleError(f"a table must be a .parquet or .csv file, found {path}; convert it first")
     try:
         if path.suffix == ".csv":
             return pl.read_csv(path, infer_schema_length=None)
@@ -90,7 +91,8 @@ def _read_frame(path: Path) -> pl.DataFrame:
         raise CandleError(f"{path} must be readable as {path.suffix[1:]}: {reason}; check the file") from None
 
 
-def _milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return UTC timestamps, or whole milliseconds since 1970, as such milliseconds."""
     _forbid_nulls(time)
     if time.dtype == pl.String:
         text = time
@@ -115,17 +117,17 @@ def _milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]
         raise CandleError(
             f"time must be a UTC timestamp or a whole number of milliseconds since 1970, found {time.dtype}; convert it"
         )
-    milliseconds = time.cast(pl.Int64, strict=False).fill_null(np.iinfo(np.int64).max)
+    found = time.cast(pl.Int64, strict=False).fill_null(np.iinfo(np.int64).max)
     for wrong, unit in (
-        (milliseconds >= _YEAR_2100, "micro- or nanoseconds"),
-        (milliseconds.is_between(1, _YEAR_1973) & (milliseconds % MINUTE != 0), "seconds"),
+        (found >= _YEAR_2100, "micro- or nanoseconds"),
+        (found.is_between(1, _YEAR_1973) & (found % MINUTE != 0), "seconds"),
     ):
         if wrong.any():
             row = wrong.arg_max() or 0
             raise CandleError(
                 f"row {row}: time must be in milliseconds since 1970, found {time[row]}, which looks like {unit}; convert it"
             )
-    return milliseconds.to_numpy()
+    return found.to_numpy()
 
 
 def _numbers(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

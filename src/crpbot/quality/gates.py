@@ -145,6 +145,11 @@ def _compared(m: Metrics, mean: Mean | None, other: float | None, name: str) -> 
     )
 
 
+def _direction_at_worst(m: Metrics) -> float | None:
+    """Return the upper end of the 95 % interval of directional log loss less the prior's: luck has to be ruled out."""
+    return None if m.over_direction is None else m.over_direction.interval[1]
+
+
 def _worst(m: Metrics) -> str:
     worst = m.worst_regime
     assert worst is not None
@@ -247,11 +252,12 @@ MARKET_GATES = (
     ),
     Gate(
         name="foretells-direction",
-        value=lambda m: None if m.over_direction is None else m.over_direction.value,
+        value=_direction_at_worst,
         limit=Limit("<", 0),
         words=lambda m: (
-            f"the log loss of UP against DOWN is {m.directional_log_loss:.4f} where knowing nothing is "
-            f"{m.prior_directional_log_loss:.4f}, {_errors(m.over_direction) or 0:+.1f} standard errors"
+            f"the log loss of UP against DOWN is {m.directional_log_loss:.4f} where knowing nothing has "
+            f"{m.prior_directional_log_loss:.4f}, {_errors(m.over_direction) or 0:+.1f} standard errors; at the upper end of its "
+            f"95 % interval the difference is {_direction_at_worst(m) or 0:+.4f}"
         ),
     ),
     Gate(

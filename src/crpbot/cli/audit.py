@@ -1,0 +1,87 @@
+"""`crpbot audit`: was a result earned?"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crpbot.cli.options import (
+    CandlesOption,
+    HomeOption,
+    InputsOption,
+    LabelOption,
+    ScalerOption,
+    SeedOption,
+    SymbolOption,
+    home_folder,
+    names,
+)
+
+
+def command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint file or a model folder.")],
+    candles: CandlesOption = None,
+    claim: Annotated[float | None, typer.Option(metavar="0.70", help="The accuracy that is claimed.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Models that were tried. Default: those of its symbol in the registry.")
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F", help="Which rows a foreign model used for what: time, block (train, calibration, test), symbol."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out what trains the recipe again.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the audit there; - prints it.")] = None,
+    symbol: SymbolOption = None,
+    label: LabelOption = "v7",
+    scaler: ScalerOption = None,
+    features: InputsOption = None,
+    home: HomeOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Ask whether a result was earned, or leaks, or is luck.
+
+    The future is overwritten, boundaries and scaler are proven, and the result is held against chance, one feature and made-up
+    noise. CANDLES are those that the model was made from. Exit 1 unless the result was earned.
+
+    Example: crpbot audit models/BTC-USD --candles candles/ --claim 0.70
+    """
+    from crpbot.model.loading import open_model
+
+    opened = open_model(model)  # screened before torch is imported
+    from crpbot import factory
+    from crpbot.cli.show import print_audit, steps
+    from crpbot.disk import write_whole
+    from crpbot.model.recipe import load_recipe
+    from crpbot.registry import Registry
+
+    recipe = load_recipe(label)
+    market = symbol or opened.market
+    if trials is None:
+        trials = max(1, Registry(home_folder(home) / "registry").tries(market))
+    with steps() as told:
+        audit = factory.audit(
+            opened,
+            candles,
+            claim=claim,
+            trials=trials,
+            rows=rows,
+            refit=not quick,
+            symbol=symbol,
+            label_recipe=recipe,
+            scaler=scaler,
+            features=names(features) or None,
+            seed=seed,
+            told=told,
+        )
+    text = json.dumps(audit.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    if json_file == Path("-"):
+        typer.echo(text, nl=False)
+    else:
+        if json_file is not None:
+            write_whole(json_file, text)
+        print_audit(audit)
+    if not audit.earned:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""The audit: was a result earned, or does something leak?"""

@@ -1,0 +1,104 @@
+"""What the same recipe gets when it is trained in ways that it must not be: what each leak would fake here."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from crpbot.dataset.splits import split_by_rows
+from crpbot.errors import DatasetError
+from crpbot.model.training import Rows
+from crpbot.quality.audit.check import Check
+from crpbot.quality.audit.pipeline import Part, Pipeline, part_of
+from crpbot.quality.audit.worth import by_class, over_majority
+from crpbot.quality.metrics import Ints, percent
+
+ROWS = 40_000
+"""Newest rows that the recipe is trained on again: enough to see an illusion, few enough for a minute."""
+_TRAIN, _CALIBRATION, _EMBARGO = 0.70, 0.15, 200
+_FAR = 3.0
+
+Told = Callable[[str], None]
+
+
+def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
+    """Train the recipe three times on the newest rows of training and calibration; the test block is left alone.
+
+    By time, as it should be; on a shuffled split of the same rows; and by time on labels of another time.
+    """
+    names = ("random-split-illusion", "label-permutation")
+    if pipeline.fit is None:
+        return tuple(Check(name=name, status="unknown", words="nobody knows how to train it again") for name in names)
+    symbol, rows = _newest(pipeline)
+    if rows is None:
+        return tuple(Check(name=name, status="unknown", words="its training rows are not known, or too few") for name in names)
+    split = split_by_rows(rows.time, rows.known, train=_TRAIN, calibration=_CALIBRATION, embargo=_EMBARGO)
+    train, calibration, test = (part_of(rows, block) for block in (split.train, split.calibration, split.test))
+    told("training it again by time")
+    honest, above_honest, _ = over_majority(test, _fitted(pipeline, train, calibration, test))
+
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(rows))
+    cut = np.cumsum([len(train), len(calibration)])
+    parts = (order[: cut[0]], order[cut[0] : cut[1]], order[-len(test) :])
+    first, second, third = (part_of(rows, np.sort(part)) for part in parts)
+    told("training it again on a shuffled split")
+    shuffled, above_shuffled, _ = over_majority(third, _fitted(pipeline, first, second, third))
+    fake = above_shuffled.value - above_honest.value
+
+    told("training it again on labels of another time")
+    blind, above, majority = over_majority(test, _fitted(pipeline, _turned(train), _turned(calibration), test))
+    learns = above.errors > _FAR
+    return (
+        Check(
+            name=names[0],
+            status="told",
+            value=fake,
+            words=(
+                f"on {len(rows):,} rows of {symbol} the same recipe is right {percent(honest.value)} by time, "
+                f"{100 * above_honest.value:+.1f} points over the commonest class, and {percent(shuffled.value)} on a shuffled "
+                f"split, {100 * above_shuffled.value:+.1f} points: that leak would fake {100 * fake:+.1f} points, give or take "
+                f"{100 * math.hypot(above_honest.error, above_shuffled.error):.1f}"
+            ),
+        ),
+        Check(
+            name=names[1],
+            status="failed" if learns else "passed",
+            leak="learns-noise" if learns else None,
+            value=above.errors,
+            words=(
+                f"trained on labels of another time it is right {percent(blind.value)}, always the commonest class "
+                f"{percent(majority)} ({above.errors:+.1f} standard errors)"
+            ),
+        ),
+    )
+
+
+def _newest(pipeline: Pipeline) -> tuple[str, Part | None]:
+    """Return the newest rows of training and calibration of the symbol that has most."""
+    best, found = "", None
+    for symbol, table in pipeline.tables.items():
+        if table.train is None:
+            continue
+        known = np.union1d(table.train.time, table.calibration.time)
+        known = known[~np.isin(known, table.test.time)][-ROWS:]
+        part = part_of(table.every, np.searchsorted(table.every.time, known))
+        if found is None or len(part) > len(found):
+            best, found = symbol, part
+    if found is not None:
+        try:
+            split_by_rows(found.time, found.known, train=_TRAIN, calibration=_CALIBRATION, embargo=_EMBARGO)
+        except DatasetError:
+            return best, None
+    return best, found
+
+
+def _turned(part: Part) -> Part:
+    """Give each row the label of another time: half of the block away, so that neighbours keep what they have in common."""
+    return Part(part.x, np.roll(part.y, len(part) // 2), part.time, part.known)
+
+
+def _fitted(pipeline: Pipeline, train: Part, calibration: Part, test: Part) -> Ints:
+    assert pipeline.fit is not None
+    predict = pipeline.fit(Rows(train.x, train.y), Rows(calibration.x, calibration.y))
+    return by_class(predict(test.x))
