@@ -91,14 +91,14 @@ class Registry:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegistryError(f"{path} must be a whole registry, found a damaged one: {error!r}; restore it") from None
 
-    def tries(self, symbol: str | None) -> int:
-        """Return how many different models of a symbol the ledger has seen, kept or refused."""
+    def tries_with(self, symbol: str | None, sha256: str) -> int:
+        """Return how many different models of a symbol were tried: those that the ledger has seen, kept or refused, and this."""
         path = self._folder / "ledger.jsonl"
         if not path.exists():
-            return 0
+            return 1
         try:
             lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-            return len({line["sha256"] for line in lines if line["symbol"] == symbol})
+            return len({line["sha256"] for line in lines if line["symbol"] == symbol} | {sha256})
         except (ValueError, KeyError, TypeError) as error:
             raise RegistryError(f"{path} must have one decision a line, found another: {error!r}; restore it") from None
 

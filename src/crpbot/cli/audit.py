@@ -24,7 +24,7 @@ def command(
     candles: CandlesOption = None,
     claim: Annotated[float | None, typer.Option(metavar="0.70", help="The accuracy that is claimed.")] = None,
     trials: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Models that were tried. Default: those of its symbol in the registry.")
+        int | None, typer.Option(metavar="N", min=1, help="Models that were tried. Default: those of its symbol in the ledger.")
     ] = None,
     rows: Annotated[
         Path | None,
@@ -60,7 +60,9 @@ def command(
     recipe = load_recipe(label)
     market = symbol or opened.market
     if trials is None:
-        trials = max(1, Registry(home_folder(home) / "registry").tries(market))
+        beside = opened.path.parent.parent / "registry"  # of the run that made it
+        folder = beside if home is None and beside.is_dir() else home_folder(home) / "registry"
+        trials = Registry(folder).tries_with(market, opened.sha256)
     with steps() as told:
         audit = factory.audit(
             opened,

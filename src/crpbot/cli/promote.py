@@ -16,19 +16,30 @@ def command(
     """Let a model speak, if it is sound.
 
     MODEL is diagnosed again on CANDLES, since no stored verdict counts; if it passes every market gate, it speaks for its symbol
-    from now on. Exit 1 when it is refused.
+    from now on. Where only the alarm (accuracy over 60 %) rings, the audit decides. Exit 1 when it is refused.
 
     Example: crpbot promote models/BTC-USD --candles candles/
     """
     from crpbot.model.loading import open_model
 
     opened = open_model(model)
+    from dataclasses import replace
+
+    from crpbot import factory
     from crpbot.cli.choose import judge_model
-    from crpbot.cli.show import console, print_reasons
+    from crpbot.cli.show import console, print_audit, print_reasons, steps
+    from crpbot.quality.gates import answered
     from crpbot.registry import Registry
 
+    registry = Registry(home_folder(home) / "registry")
     judgement = judge_model(opened, candles)
-    decision = Registry(home_folder(home) / "registry").record(judgement, opened.path, now=now())
+    if judgement.verdict.only_alarm:
+        with steps() as told:
+            audit = factory.audit(opened, candles, trials=registry.tries_with(opened.market, opened.sha256), told=told)
+        print_audit(audit)
+        if audit.earned:
+            judgement = replace(judgement, verdict=answered(judgement.verdict, audit.words))
+    decision = registry.record(judgement, opened.path, now=now())
     print_reasons(judgement)
     console().print(decision.reason, soft_wrap=True, markup=False)
     if decision.stage != "live":

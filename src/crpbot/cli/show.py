@@ -137,7 +137,7 @@ def print_audit(audit: "Audit") -> None:
 
 def print_reasons(judgement: "Judgement") -> None:
     """Print the verdict, what it means, every failed gate and every cause, in words."""
-    from crpbot.quality.report.text import plain_words, row_words
+    from crpbot.quality.report.text import plain_words, row_words, selective_words
 
     verdict = judgement.verdict
     n_gates = len(verdict.results)
@@ -146,6 +146,8 @@ def print_reasons(judgement: "Judgement") -> None:
     else:
         _say(("REFUSED ", "bold red"), f"{judgement.name}: {len(verdict.failed)} of {n_gates} {verdict.table} gates failed")
     if words := row_words(judgement.diagnosis):
+        _say(f"  {words}")
+    if verdict.passed and (words := selective_words(judgement.diagnosis)):
         _say(f"  {words}")
     for result in verdict.failed:
         _say("  ", (result.name, "red"), f": {result.words} (must be {result.limit})")

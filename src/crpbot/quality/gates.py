@@ -5,7 +5,7 @@ A number that could not be measured fails its gate.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from crpbot.dataset.labels import CLASSES, DOWN, UP
@@ -112,6 +112,26 @@ class Verdict:
     def failed(self) -> tuple[GateResult, ...]:
         """The required gates that did not pass."""
         return tuple(result for result in self.results if result.required and not result.passed)
+
+    @property
+    def only_alarm(self) -> bool:
+        """Whether nothing failed but the alarm, so that an audit decides."""
+        return [result.name for result in self.failed] == [ALARM]
+
+
+ALARM = "too-good"
+"""The gate that an audit may answer: a result that is too good is most often a leak."""
+
+
+def answered(verdict: Verdict, words: str) -> Verdict:
+    """Return the verdict with its alarm answered by an audit that found the result earned; `words` are the audit's."""
+    return replace(
+        verdict,
+        results=tuple(
+            replace(result, passed=True, words=f"{result.words}. It has: {words}") if result.name == ALARM else result
+            for result in verdict.results
+        ),
+    )
 
 
 def judge(metrics: Metrics, table: GateTable) -> Verdict:
@@ -273,7 +293,7 @@ MARKET_GATES = (
         words=lambda m: f"{m.rows or 0:,} rows with overlapping labels carry about {m.effective_rows or 0:,.0f} outcomes",
     ),
     Gate(
-        name="too-good",
+        name=ALARM,
         value=lambda m: m.accuracy,
         limit=Limit("<=", 0.60),
         words=lambda m: f"accuracy {percent(m.accuracy)}; above 60 % on minutes is an alarm, which crpbot audit has to answer",

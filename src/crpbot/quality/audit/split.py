@@ -161,7 +161,7 @@ def _distance(scaler: tuple[Floats, Floats], parts: list[Floats]) -> float:
 
 def row_keys(x: Floats) -> NDArray[np.uint64]:
     """Return a number for each row such that equal rows have equal numbers, and others hardly ever."""
-    odd = [np.uint64(2 * number + 1) for number in np.random.default_rng(0).integers(1, 2**62, x.shape[1]).tolist()]
+    odd = [np.uint64(2 * int(number) + 1) for number in np.random.default_rng(0).integers(1, 2**62, size=(x.shape[1],))]
     keys = np.zeros(len(x), np.uint64)
     for number, column in enumerate(x.T):
         bits = np.ascontiguousarray(column).view(np.uint64) * odd[number]

@@ -16,6 +16,7 @@ from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.page import figure, page
 from crpbot.quality.report.svg import Chart
 from crpbot.quality.report.text import Row, founding_rows, headline, plain_words, row_words, table_rows
+from crpbot.quality.report.worth import regime_table, selective_picture
 
 _N_BINS = 60
 MOST_CAUSES = 4
@@ -63,6 +64,7 @@ def _section(judgement: Judgement) -> str:
             f"<p>{escape(plain_words(judgement))}</p>",
             _causes(judgement),
             f'<div class="pictures">{"".join(_pictures(judgement))}</div>',
+            regime_table(d),
             _gates(f"Gates: {judgement.verdict.table}", judgement.verdict.results),
             "" if judgement.verdict.table == "seed" else _gates("Founding targets, for comparison", judgement.targets.results),
         ]
@@ -143,7 +145,7 @@ def _pictures(judgement: Judgement) -> list[str]:
     d = judgement.diagnosis
     pictures = []
     if d.reliability is not None:
-        pictures = [_reliability(d), _confidence(d), _logits(d)]
+        pictures = [_reliability(d), _confidence(d), selective_picture(d), _logits(d)]
     if judgement.history:
         pictures.append(_loss(judgement.history))
     return pictures
@@ -158,8 +160,8 @@ def _reliability(d: Diagnosis) -> str:
     chart.dots(curve.confidence.tolist(), curve.accuracy.tolist(), (1.96 * curve.error).tolist(), "up")
     return figure(
         chart,
-        f"Honest confidence lies on the dashed line. {len(curve.rows)} bins of equal size, 95 % bars by days; "
-        f"calibration error {percent(curve.ece)}.",
+        f"Honest confidence lies on the dashed line. {len(curve.rows)} bins of equal size, 95 % bars by blocks of a day; "
+        f"calibration error {percent(curve.ece)}, of which chance would make {percent(curve.ece_by_chance)}.",
     )
 
 

@@ -10,6 +10,7 @@ from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.measure import Metrics
 from crpbot.quality.metrics import percent
 from crpbot.quality.report.data import Judgement
+from crpbot.quality.selective import Coverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,32 @@ def row_words(diagnosis: Diagnosis) -> str:
         f"Fitted on {origin.training_rows:,} training and {origin.calibration_rows:,} calibration rows. "
         f"Dropped of its candles: {dropped or 'none'}."
     )
+
+
+def selective_words(diagnosis: Diagnosis) -> str:
+    """Return what confidence is worth, for somebody who would trade only by confident predictions."""
+    selective = diagnosis.selective
+    if selective is None:
+        return ""
+    sure = next(one for one in selective.sets if one.stated == 0.9)
+    sets = f"A set of classes that holds the true one 9 times of 10 has {sure.size:.1f} of 3 ({percent(sure.coverage.value)} do)."
+    if selective.most is None or selective.at_most is None:
+        return f"No confidence came true on {selective.chosen_on}. {sets}"
+    return (
+        f"The highest confidence that came true on {selective.chosen_on} is {100 * selective.most:.0f} %; "
+        f"{_spoken(selective.at_most)}. 60 %, which a signal needs: {_spoken(selective.at_signal)}. {sets}"
+    )
+
+
+def _spoken(coverage: Coverage) -> str:
+    if coverage.rows == 0:
+        return "no prediction reaches it"
+    words = f"{percent(coverage.coverage)} of the predictions reach it"
+    if coverage.accuracy is None:
+        return f"{words}, {coverage.rows} rows, too few to judge"
+    low, high = coverage.accuracy.interval
+    interval = f" ({100 * low:.1f} to {100 * min(high, 1.0):.1f})" if math.isfinite(low) else ""
+    return f"{words} and are right {percent(coverage.accuracy.value)}{interval}"
 
 
 def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
