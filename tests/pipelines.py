@@ -20,9 +20,9 @@ NAMES = INPUTS.names
 
 
 @cache
-def edge(seed: int = 0, rows: int = 30_000) -> Candles:
+def edge(seed: int = 0, rows: int = 30_000, points: float = 8) -> Candles:
     """Return a market with an edge of eight points, shown by one feature: large, so that few rows are enough to see it."""
-    return planted_edge(np.random.default_rng(seed), rows, 60_000.0, points=8, joint=False)
+    return planted_edge(np.random.default_rng(seed), rows, 60_000.0, points=points, joint=False)
 
 
 def features(candles: Candles) -> tuple[np.ndarray, np.ndarray]:

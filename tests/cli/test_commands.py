@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 from models import market, quick
+from shell import crpbot
 from strategies import walk
 
 from crpbot.dataset.features.compute import compute_features
@@ -23,13 +24,8 @@ from crpbot.model.recipe import recipe_text
 
 pytestmark = pytest.mark.slow  # each starts an interpreter, and most of them torch
 
-COMMANDS = ["run", "features", "train", "diagnose", "repair", "promote", "models", "signal"]
+COMMANDS = ["run", "features", "train", "diagnose", "audit", "repair", "promote", "models", "signal"]
 NOISE = "synthetic:level-noise:6000"
-
-
-def crpbot(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "crpbot", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")

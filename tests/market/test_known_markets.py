@@ -3,9 +3,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crpbot.dataset.assemble import assemble
+from crpbot.dataset.baselines import best_one_feature_rule
+from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.labels import LabelRule, classify, fit_theta
 from crpbot.market.files import read_candles
 from crpbot.market.sample import SAMPLE, Precision, pack, read_sample
-from crpbot.market.synthetic import MARKETS, level_noise_best_accuracy, make_market, random_walk_best_accuracy
+from crpbot.market.synthetic import (
+    MARKETS,
+    level_noise_best_accuracy,
+    make_market,
+    planted_edge_best_accuracy,
+    random_walk_best_accuracy,
+    volatile_best_accuracy,
+)
 
 HORIZON = 15
 
@@ -78,3 +89,67 @@ def test_the_sample_is_small_and_says_where_it_is_from() -> None:
 def test_packing_refuses_to_round() -> None:
     with pytest.raises(ValueError, match="at most"):
         pack(make_market("random-walk", "BTC-USD", rows=10), Precision(price=2, volume=3))
+
+
+PLANTED = [name for name in MARKETS if name.startswith("planted-edge")]
+STEP = 0.0005
+
+
+def shown(market, *, joint: bool) -> np.ndarray:
+    """Return the direction that the candles betray."""
+    wide = np.log(market.high / market.low) > 5.6 * STEP
+    return np.where(wide == (market.volume > np.exp(2.0)) if joint else wide, 2, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLANTED)
+def test_whoever_reads_the_candles_reaches_the_computed_accuracy_and_one_feature_may_not(name: str) -> None:
+    market = make_market(name, "BTC-USD", rows=2_000_000)
+    y, _ = labels(market.close, 0.08)
+    best = MARKETS[name].best_accuracy(0.08)
+    assert (shown(market, joint="joint" in name)[:-HORIZON] == y).mean() == pytest.approx(best, abs=0.0025)
+    if "joint" in name:
+        for alone in (np.log(market.high / market.low) > 5.6 * STEP, market.volume > np.exp(2.0)):
+            assert (np.where(alone, 2, 0)[:-HORIZON] == y).mean() == pytest.approx(0.46, abs=0.0025)
+
+
+@pytest.mark.parametrize(("points", "share", "horizon"), [(3, 0.08, 15), (1, 0.3, 15), (3, 0.0, 5), (3, 0.08, 60)])
+def test_the_accuracy_of_a_planted_edge_is_that_of_simulated_futures(points: int, share: float, horizon: int) -> None:
+    """From a minute with the drift up, a million futures: how often each class comes."""
+    from crpbot.market.synthetic import _TURN, _drift_of
+
+    rng = np.random.default_rng(0)
+    up, moves = np.ones(1_000_000, bool), rng.normal(0.0, np.sqrt(horizon), 1_000_000)
+    for _ in range(horizon):
+        moves += _drift_of(points) * np.where(up, 1.0, -1.0)
+        up ^= rng.uniform(size=len(up)) < _TURN
+    theta = np.quantile(np.abs(moves), share)
+    classes = [(moves > theta).mean(), (moves < -theta).mean(), (np.abs(moves) <= theta).mean()]
+    assert planted_edge_best_accuracy(share, points=points, horizon=horizon) == pytest.approx(max(classes), abs=0.002)
+
+
+def test_the_best_feature_alone_finds_the_edge_that_one_feature_shows_and_not_the_other() -> None:
+    rule = LabelRule(kind="horizon", horizon=HORIZON)
+    for name, found in (("planted-edge", "high_low_ratio"), ("planted-edge-joint", None)):
+        data = assemble(make_market(name, "BTC-USD", rows=150_000), feature_set("founding-72"), rule)
+        y = classify(data.moves, fit_theta(data.moves, rule, neutral_share=0.08))
+        best = best_one_feature_rule(data.x, y, data.names)
+        assert (best.feature == found) == (found is not None)
+        assert (best.training_accuracy > 0.48) == (found is not None)
+
+
+@pytest.mark.parametrize("share", [0.08, 0.3])
+def test_on_the_volatile_market_the_regime_is_all_there_is_to_know(share: float) -> None:
+    """Volatility clusters; direction does not; whoever knows the regime says NEUTRAL where it pays."""
+    market = make_market("volatile", "BTC-USD", rows=1_000_000)
+    move = np.diff(np.log(market.close))
+    size = np.abs(move)
+    assert np.corrcoef(size[:-30], size[30:])[0, 1] > 0.2
+    assert abs(np.corrcoef(move[:-1], move[1:])[0, 1]) < 0.01
+    y, _ = labels(market.close, share)
+    loud = np.convolve(np.log(market.high / market.low), np.ones(5) / 5)[: len(market)][:-HORIZON] > 1.5 * STEP
+    said = np.where(loud | (np.mean(y[~loud] == 1) < np.mean(y[~loud] == 2)), 2, 1)
+    assert (said == y).mean() <= volatile_best_accuracy(share) + 0.006
+    assert (said == y).mean() == pytest.approx(volatile_best_accuracy(share), abs=0.02)
+    assert volatile_best_accuracy(0.08) == pytest.approx(0.46, abs=1e-6)
+    assert volatile_best_accuracy(0.3) > 0.43

@@ -51,6 +51,7 @@ class Gate:
 
     Attributes:
         name: of the gate.
+        measures: what it looks at, for people.
         value: what is compared, from the metrics.
         limit: what it must keep.
         words: the value and what it means, as a clause for people.
@@ -60,6 +61,7 @@ class Gate:
     """
 
     name: str
+    measures: str
     value: Callable[[Metrics], float | None]
     limit: Limit
     words: Callable[[Metrics], str]
@@ -189,6 +191,7 @@ def _share_gate(index: int) -> Gate:
     share = _share(index)
     return Gate(
         name=f"{CLASSES[index].lower()}-share",
+        measures=f"the share of predictions that say {CLASSES[index]}",
         value=share,
         limit=Limit("within", 0.40, 0.60),
         words=lambda m: f"{percent(share(m))} of the predictions are {CLASSES[index]}",
@@ -198,6 +201,7 @@ def _share_gate(index: int) -> Gate:
 def _logit_range(limit: Limit, target: str | None) -> Gate:
     return Gate(
         name="logit-range",
+        measures="the largest |logit|, as served",
         value=lambda m: m.logit_abs_max,
         limit=limit,
         target=target,
@@ -208,6 +212,7 @@ def _logit_range(limit: Limit, target: str | None) -> Gate:
 def _overconfidence() -> Gate:
     return Gate(
         name="overconfidence",
+        measures="the share of predictions above 99 %",
         value=lambda m: m.confidence_over_99,
         limit=Limit("<", 0.10),
         words=lambda m: f"{percent(m.confidence_over_99)} of the predictions claim more than 99 %",
@@ -217,12 +222,14 @@ def _overconfidence() -> Gate:
 MARKET_GATES = (
     Gate(
         name="finite-weights",
+        measures="whether every weight is a finite number",
         value=lambda m: None if m.finite_weights is None else float(m.finite_weights),
         limit=Limit(">=", 1),
         words=lambda m: "every weight is finite" if m.finite_weights else "some weights are not finite numbers",
     ),
     Gate(
         name="normalizer-present",
+        measures="whether the checkpoint carries a normalizer that was fitted",
         value=lambda m: float(m.normalizer_present),
         limit=Limit(">=", 1),
         words=lambda m: (
@@ -231,6 +238,7 @@ MARKET_GATES = (
     ),
     Gate(
         name="normalizer-fits",
+        measures="the largest ratio between the deviation of a scale-free feature and the scale of the normalizer, either way up",
         value=lambda m: m.normalizer_ratio,
         limit=Limit("<=", 10),
         words=lambda m: f"the candles vary up to {m.normalizer_ratio:.1f} times as the normalizer expects, either way up",
@@ -239,18 +247,21 @@ MARKET_GATES = (
     _overconfidence(),
     Gate(
         name="no-collapse",
+        measures="the share of the commonest prediction",
         value=lambda m: None if m.predicted_share is None else max(m.predicted_share),
         limit=Limit("<=", 0.90),
         words=lambda m: f"one class is {percent(max(m.predicted_share or (0.0,)))} of the predictions",
     ),
     Gate(
         name="class-bias",
+        measures="the largest difference, in any class, between mean probability and actual share",
         value=lambda m: m.class_bias,
         limit=Limit("<=", 0.03),
         words=lambda m: f"mean probability and actual share differ by up to {100 * (m.class_bias or 0):.1f} points",
     ),
     Gate(
         name="calibration",
+        measures="the calibration error, less what chance makes of a calibrated model whose labels overlap as these do",
         value=lambda m: m.ece_excess,
         limit=Limit("<=", 0.05),
         words=lambda m: (
@@ -260,18 +271,21 @@ MARKET_GATES = (
     ),
     Gate(
         name="beats-majority",
+        measures="accuracy above that of the commonest class in hindsight, in paired block standard errors",
         value=lambda m: _errors(m.over_majority),
         limit=Limit(">=", 2),
         words=lambda m: _compared(m, m.over_majority, m.majority_accuracy, "always saying the commonest class"),
     ),
     Gate(
         name="not-below-one-feature",
+        measures="accuracy above that of the best one-feature rule of the training rows, in paired block standard errors",
         value=lambda m: _errors(m.over_rule),
         limit=Limit(">=", -2),
         words=lambda m: _compared(m, m.over_rule, m.rule_accuracy, "the best one-feature rule"),
     ),
     Gate(
         name="foretells-direction",
+        measures="log loss of UP against DOWN less that of their actual shares, at the upper end of its 95 % interval, in nats",
         value=_direction_at_worst,
         limit=Limit("<", 0),
         words=lambda m: (
@@ -282,18 +296,21 @@ MARKET_GATES = (
     ),
     Gate(
         name="no-broken-regime",
+        measures="accuracy above the commonest class in the worst third by volatility or month, in block standard errors",
         value=lambda m: None if m.worst_regime is None else m.worst_regime.over_majority.errors,
         limit=Limit(">=", -3),
         words=_worst,
     ),
     Gate(
         name="enough-rows",
+        measures="independent outcomes: the sum of the uniqueness of the labels, which overlap",
         value=lambda m: m.effective_rows,
         limit=Limit(">=", 1_000),
         words=lambda m: f"{m.rows or 0:,} rows with overlapping labels carry about {m.effective_rows or 0:,.0f} outcomes",
     ),
     Gate(
         name=ALARM,
+        measures="accuracy; above 60 % an alarm rings, which an audit has to answer",
         value=lambda m: m.accuracy,
         limit=Limit("<=", 0.60),
         words=lambda m: f"accuracy {percent(m.accuracy)}; above 60 % on minutes is an alarm, which crpbot audit has to answer",
@@ -306,6 +323,7 @@ SEED_GATES = (
     _overconfidence(),
     Gate(
         name="confidence-50-90",
+        measures="the share of confidences within 50 % to 90 %",
         value=lambda m: m.confidence_50_90,
         limit=Limit("within", 0.70, 0.80),
         words=lambda m: f"{percent(m.confidence_50_90)} of the confidences are within 50 % to 90 %",
@@ -314,12 +332,14 @@ SEED_GATES = (
     _share_gate(UP),
     Gate(
         name="calibration",
+        measures="the calibration error",
         value=lambda m: m.ece,
         limit=Limit("<", 0.05),
         words=lambda m: f"confidence and truth differ by {percent(m.ece)} on average",
     ),
     Gate(
         name="accuracy",
+        measures="the share of right predictions",
         value=lambda m: m.accuracy,
         limit=Limit("within", 0.68, 0.72),
         words=lambda m: f"accuracy is {percent(m.accuracy)}",

@@ -4,6 +4,7 @@ Everything is chosen on rows that come before those it is shown on: the calibrat
 candles still hold it, or else the first half of the judged rows.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,5 +157,5 @@ def _side(p: Floats) -> tuple[NDArray[np.int64], Floats]:
 def _conformal_bar(p: Floats, y: NDArray[np.int64], stated: float) -> float:
     """Return the probability from which on a class belongs to the set: all but a share of the true classes had more."""
     of_truth = np.sort(p[np.arange(len(y)), y])
-    place = int(np.floor((len(y) + 1) * (1 - stated))) - 1
+    place = math.floor(round((len(y) + 1) * (1 - stated), 9)) - 1  # 100 of 1,000 must not become 99.999…
     return float(of_truth[place]) if place >= 0 else 0.0

@@ -74,10 +74,11 @@ def selective_words(diagnosis: Diagnosis) -> str:
         return ""
     sure = next(one for one in selective.sets if one.stated == 0.9)
     sets = f"A set of classes that holds the true one 9 times of 10 has {sure.size:.1f} of 3 ({percent(sure.coverage.value)} do)."
-    if selective.most is None or selective.at_most is None:
+    if selective.least is None or selective.most is None or selective.at_most is None:
         return f"No confidence came true on {selective.chosen_on}. {sets}"
     return (
-        f"The highest confidence that came true on {selective.chosen_on} is {100 * selective.most:.0f} %; "
+        f"On {selective.chosen_on} the smallest confidence that came true is {100 * selective.least:.0f} %, the highest "
+        f"{100 * selective.most:.0f} %; here "
         f"{_spoken(selective.at_most)}. 60 %, which a signal needs: {_spoken(selective.at_signal)}. {sets}"
     )
 

@@ -1,0 +1,149 @@
+"""`crpbot audit` as a user types it: ours, a stranger's with a table of its rows, and errors in one line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from faults import founding_payload
+from models import market, quick
+from pipelines import edge
+from shell import crpbot
+
+from crpbot import factory
+from crpbot.dataset.features.compute import compute_features
+from crpbot.errors import DatasetError
+from crpbot.market.files import write_candles
+from crpbot.model.checkpoint import Checkpoint, save_checkpoint
+from crpbot.model.loading import load_checkpoint
+from crpbot.model.network import Normalizer
+from crpbot.quality.audit.audit import Audit
+
+pytestmark = pytest.mark.slow
+ROWS, POINTS = 40_000, 15
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with candles of two symbols, a model of ours of one, and a stranger's copy of it."""
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "candles").mkdir()
+    for seed, symbol in enumerate(("BTC-USD", "ETH-USD")):
+        write_candles(edge(seed, ROWS, POINTS), folder / "candles" / f"{symbol}.parquet")
+    factory.train_model("BTC-USD", edge(0, ROWS, POINTS), quick(), source="file", seed=0, folder=folder / "BTC-USD")
+    torch.save(founding_payload(ours(folder)), folder / "lstm_BTC-USD_v7_enhanced.pt")
+    return folder
+
+
+def ours(place: Path) -> Checkpoint:
+    return load_checkpoint(place / "BTC-USD")
+
+
+def audit(place: Path, model: str = "BTC-USD", **options: object) -> Audit:
+    return factory.audit(place / model, place / "candles", refit=False, **options)
+
+
+def table(place: Path, name: str, blocks: dict[str, np.ndarray], symbol: str | None = None) -> Path:
+    """Write which candles were used for what."""
+    parts = [pl.DataFrame({"time": time}).with_columns(block=pl.lit(block)) for block, time in blocks.items()]
+    frame = pl.concat(parts)
+    path = place / f"{name}.parquet"
+    (frame if symbol is None else frame.with_columns(symbol=pl.lit(symbol))).write_parquet(path)
+    return path
+
+
+def test_a_model_of_ours_is_audited_by_its_own_recipe(place: Path) -> None:
+    done = crpbot("audit", place / "BTC-USD", "--candles", place / "candles", "--json", place / "audit.json", "--claim", "0.53")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "EARNED (earned) Earned: no leak was found." in done.stdout
+    plain = json.loads((place / "audit.json").read_text())
+    assert plain["earned"]
+    assert [check["name"] for check in plain["checks"]] == [
+        "future-overwrite", "split-by-time", "purge", "timestamps-across-symbols", "duplicate-rows", "scaler",
+        "random-split-illusion", "label-permutation", "label-shift", "one-feature-rule", "level-plus-noise",
+        "effective-sample", "luck",
+    ]  # fmt: skip
+
+
+def test_a_claim_of_70_percent_is_refuted(place: Path) -> None:
+    done = crpbot("audit", place / "BTC-USD", "--candles", place / "candles", "--claim", "0.70", "--quick", "--json", "-")
+    assert done.returncode == 1
+    plain = json.loads(done.stdout)
+    assert (plain["verdict"], plain["claim"], plain["earned"]) == ("claim-refuted", 0.7, False)
+
+
+def test_a_scaler_of_all_rows_is_found_in_our_own_file(place: Path) -> None:
+    checkpoint = ours(place)
+    subject = factory.subject_in(factory.open_model(place / "BTC-USD"))
+    x = compute_features(edge(0, ROWS, POINTS), subject.feature_set).values[:-15]
+    checkpoint.network.normalizer = Normalizer.fit(x)
+    (place / "leaky").mkdir(exist_ok=True)
+    save_checkpoint(checkpoint, place / "leaky" / "lstm_BTC-USD_v7_enhanced.pt", probe=x[:10])
+    assert audit(place, "leaky").leaks == ("scaler-saw-test-rows",)
+
+
+def test_without_the_candles_that_it_was_made_from_nothing_is_proven(place: Path) -> None:
+    later = edge(0, ROWS, POINTS)[ROWS - 8_000 :]
+    found = factory.audit(place / "BTC-USD", later, refit=False)
+    assert found.code == "unproven"
+
+
+def test_a_stranger_s_rows_are_looked_at(place: Path) -> None:
+    """The file itself does not tell; a table does: split by time, at random, without a purge, or symbol against symbol."""
+    stranger, time = "lstm_BTC-USD_v7_enhanced.pt", edge(0, ROWS, POINTS).time[200:-15]
+    cut, origin = int(0.7 * len(time)), ours(place).origin
+    assert audit(place, stranger).code == "unproven"
+    last = np.searchsorted(time, origin.training_from) + origin.training_rows
+    good = table(place, "good", {"train": time[:last], "test": time[last + 300 :]})
+    found = audit(place, stranger, rows=good)
+    assert found.leaks == ()
+    mixed = np.random.default_rng(0).permutation(time)
+    at_random = table(place, "random", {"train": mixed[:cut], "test": mixed[cut:]})
+    assert audit(place, stranger, rows=at_random).leaks[0] == "random-split"
+    unpurged = table(place, "unpurged", {"train": time[:cut], "calibration": time[cut : cut + 500], "test": time[cut + 500 :]})
+    assert audit(place, stranger, rows=unpurged).leaks[0] == "no-purge"
+    both = pl.concat(
+        [
+            pl.read_parquet(table(place, "one", {"train": time[: cut - 15], "test": time[cut:]}, "BTC-USD")),
+            pl.read_parquet(table(place, "two", {"train": time[: cut + 3_000], "test": time[cut + 3_100 :]}, "ETH-USD")),
+        ]
+    )
+    both.write_csv(place / "both.csv")
+    assert audit(place, stranger, rows=place / "both.csv").leaks[0] == "shared-timestamps"
+
+
+def test_bad_calls_are_one_line(place: Path) -> None:
+    rows = table(place, "any", {"train": edge(0, ROWS, POINTS).time[:300], "test": edge(0, ROWS, POINTS).time[300:]})
+    (place / "poor.csv").write_text("when,block\n1,train\n")
+    (place / "odd.csv").write_text("time,block\n1735689600000,holdout\n")
+    model, candles = place / "BTC-USD", ("--candles", place / "candles")
+    for words, expected in {
+        (model, *candles, "--claim", "70"): "above 0 and at most 1",
+        (model, *candles, "--rows", str(rows)): "knows its own rows",
+        (place / "lstm_BTC-USD_v7_enhanced.pt", *candles, "--rows", place / "poor.csv"): "missing time",
+        (place / "lstm_BTC-USD_v7_enhanced.pt", *candles, "--rows", place / "odd.csv"): "one of train, calibration, test",
+        (place / "nothing.pt", *candles): "found nothing",
+    }.items():
+        done = crpbot("audit", *words)
+        assert done.returncode == 2, (words, done.stdout)
+        assert expected in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    with pytest.raises(DatasetError, match="at least 1"):
+        audit(place, trials=0)
+
+
+def test_an_alarm_is_answered_by_the_audit_and_made_up_candles_do_not_go_live(tmp_path: Path) -> None:
+    """A level plus noise, handed in as a file: 70 %, and no market."""
+    write_candles(market(rows=120_000), tmp_path / "BTC-USD.parquet")
+    factory.train_model("BTC-USD", market(rows=120_000), quick(), source="file", seed=0, folder=tmp_path / "BTC-USD")
+    done = crpbot("promote", tmp_path / "BTC-USD", "--candles", tmp_path, "--home", tmp_path / "home")
+    assert done.returncode == 1
+    assert "made-up-market" in done.stdout
+    assert "refused by too-good" in done.stdout
+    other = tmp_path / "other" / "BTC-USD"
+    factory.train_model("BTC-USD", market(rows=120_000), quick(epochs=1), source="file", seed=1, folder=other)
+    for model, tries in ((tmp_path / "BTC-USD", 1), (other, 2)):
+        again = crpbot("audit", model, "--candles", tmp_path, "--home", tmp_path / "home", "--quick", "--json", "-")
+        assert json.loads(again.stdout)["trials"] == tries
