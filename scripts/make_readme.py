@@ -98,9 +98,10 @@ def make_run() -> dict[str, str]:
             return json.loads((Path(folder) / run / symbol / "diagnosis.json").read_text())
 
         columns = {f"{symbol}, v7": diagnosis("real", symbol) for symbol in SYMBOLS}
+        audit = crpbot("audit", f"{folder}/real/BTC-USD", "--claim", "0.70", refused=True)
         columns["BTC-USD, scaler lost"] = diagnosis("lost", "BTC-USD")
         columns["level-noise, v7"] = diagnosis("noise", "BTC-USD")
-    return {"run": block(wrapped(printed)), "table": table(columns)}
+    return {"run": block(wrapped(printed)), "table": table(columns), "audit": block(wrapped(audit))}
 
 
 def make_lost() -> dict[str, str]:

@@ -11,6 +11,7 @@ from faults import FAULTS
 
 import crpbot
 from crpbot.quality.causes.table import CAUSES
+from crpbot.quality.gates import MARKET_GATES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "crpbot"
@@ -76,6 +77,13 @@ def test_no_machine_and_no_registry_is_named_in_the_project() -> None:
             continue
         text = (ROOT / name).read_text()
         assert not [word for word in words if word in text], name
+
+
+def test_every_gate_is_documented_with_its_errors() -> None:
+    """`scripts/make_gates.py` writes the page."""
+    page = (ROOT / "docs" / "gates.md").read_text()
+    for gate in MARKET_GATES:
+        assert f"| `{gate.name}` | {gate.measures} | {gate.limit} |" in page
 
 
 def test_every_cause_is_documented_and_the_page_is_of_this_table() -> None:

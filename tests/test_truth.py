@@ -3,16 +3,19 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from models import quick
 
-from crpbot.factory import make_model, train_model
+from crpbot.factory import audit, make_model, train_model
 from crpbot.market.files import read_candles
-from crpbot.market.synthetic import level_noise_best_accuracy, make_market
+from crpbot.market.synthetic import level_noise_best_accuracy, make_market, planted_edge_best_accuracy
 from crpbot.model.recipe import load_recipe
 from crpbot.model.subject import subject_of
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import judge
+from crpbot.quality.measure import Metrics
 from crpbot.quality.report.data import Judgement, weigh
 
 SKILL = {"beats-majority", "foretells-direction"}
@@ -28,6 +31,58 @@ def test_a_random_walk_is_refused_for_want_of_skill(seed: int) -> None:
     )
     assert {gate.name for gate in judge(diagnosis.metrics, "market").failed} & SKILL
     assert "no-skill" in [cause.code for cause in weigh(diagnosis, "market").causes]
+
+
+@pytest.mark.slow
+def test_a_walk_of_somebody_else_handed_in_as_a_file_is_refused(tmp_path: Path) -> None:
+    """Not ours: cents, jumps, a trend in volume, candles of an hour of silence."""
+    rng = np.random.default_rng(11)
+    close = np.round(2_000 * np.exp(np.cumsum(rng.standard_t(4, 60_000) * 0.0006)), 2)
+    opened = np.concatenate([[2_000.0], close[:-1]])
+    wick = np.round(rng.exponential(0.6, (2, 60_000)), 2)
+    frame = pl.DataFrame(
+        {
+            "time": 1_700_000_040_000 + 60_000 * np.arange(60_000),
+            "open": opened,
+            "high": np.maximum(opened, close) + wick[0],
+            "low": np.minimum(opened, close) - wick[1],
+            "close": close,
+            "volume": np.round(rng.lognormal(1, 1, 60_000) * np.linspace(1, 3, 60_000), 3),
+        }
+    )
+    frame.filter(pl.int_range(60_000) // 60 % 500 != 77).write_parquet(tmp_path / "XYZ-USD.parquet")
+    judgement = train_model(
+        "XYZ-USD", read_candles(tmp_path / "XYZ-USD.parquet"), quick(), source="file", seed=0, folder=tmp_path / "XYZ-USD"
+    )
+    assert {gate.name for gate in judgement.verdict.failed} & SKILL
+    found = audit(tmp_path / "XYZ-USD", tmp_path, refit=False)
+    assert (found.code, found.leaks) == ("luck", ())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_volatility_that_can_be_foreseen_is_no_direction(seed: int) -> None:
+    """Plain log loss is below the prior's: it rewards knowing when a move will be NEUTRAL. The gates of skill are not fooled."""
+    metrics = judged("volatile", 60_000, seed)
+    assert metrics.log_loss < metrics.prior_log_loss
+    assert {gate.name for gate in judge(metrics, "market").failed} >= SKILL
+
+
+@pytest.mark.slow
+def test_a_planted_edge_is_found_and_passes() -> None:
+    """Three points of which a quick net on 400,000 candles finds most: every gate is content."""
+    metrics = judged("planted-edge", 400_000, 0)
+    assert [gate.words for gate in judge(metrics, "market").failed] == []
+    assert metrics.accuracy == pytest.approx(planted_edge_best_accuracy(0.08, points=3), abs=0.015)
+
+
+def judged(name: str, rows: int, seed: int) -> Metrics:
+    """Return what was measured of a quick net on its own test block."""
+    candles = make_market(name, "BTC-USD", rows=rows, seed=seed)
+    checkpoint = make_model("BTC-USD", candles, quick(), source="synthetic", seed=seed)[0]
+    return diagnose_subject(
+        subject_of(checkpoint), candles, path="m", sha256="0", source="synthetic", label_recipe=load_recipe("v7")
+    ).metrics
 
 
 @pytest.mark.slow
