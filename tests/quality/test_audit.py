@@ -240,6 +240,23 @@ def test_a_pipeline_brings_what_it_names() -> None:
         _ = dataclasses.replace(sound(), blocks={"S0-USD": Blocks(train=None, test=rows_of(0)[0][:99])}).tables
 
 
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        (lambda time, x: (time, x[:, 1:]), "one column a name"),
+        (lambda time, x: (time[::-1], x), "in the order of time"),
+        (lambda time, x: (time + 1, x), "must be of its candles"),
+        (lambda time, x: (time, np.where(x == x[5], np.nan, x)), "must be finite, found nan in high_low_ratio"),
+    ],
+)
+def test_features_that_are_none_are_refused_in_words(fault, found: str) -> None:
+    pipeline = dataclasses.replace(sound(), features=lambda candles: fault(*features(candles)))
+    with pytest.raises(DatasetError, match=found):
+        _ = pipeline.tables
+    with pytest.raises(DatasetError, match="finite probabilities of shape"):
+        _ = dataclasses.replace(sound(), predict=lambda x: np.zeros((len(x), 2))).probabilities
+
+
 def test_an_audit_is_plain_data() -> None:
     import json
 

@@ -110,7 +110,7 @@ def audit_pipeline(
     accuracy, over, majority = over_majority(test, predicted)
     checks += [
         shift_check(test, predicted),
-        one_feature_check(pipeline, accuracy.value),
+        one_feature_check(pipeline, predicted),
         noise_check(pipeline),
         sample_check(test, accuracy),
         luck_check(over, trials),
@@ -144,7 +144,8 @@ def _verdict(
     luck, noise = by_name["luck"], by_name["level-plus-noise"]
     unknown = [check for check in checks if check.status == "unknown" and check.name in PROOFS]
     code: Code = "earned"
-    words = f"Earned: no leak was found. {_sentence(luck.words)}"
+    proof = f"{_sentence(luck.words)} {_sentence(by_name['one-feature-rule'].words)}"
+    words = f"Earned: no leak was found. {proof}"
     if leaks:
         code, words = "leak", _leak_words(checks, leaks)
     elif claim is not None and refuted(claim, accuracy):
@@ -157,7 +158,7 @@ def _verdict(
     elif luck.status != "passed":
         code, words = "luck", f"Not earned: chance does as well. {_sentence(luck.words)}"
     elif pipeline.source == "synthetic":
-        words = f"Earned on a made-up market; no real one behaves like it. No leak was found. {_sentence(luck.words)}"
+        words = f"Earned on a made-up market; no real one behaves like it. No leak was found. {proof}"
     return code, words
 
 

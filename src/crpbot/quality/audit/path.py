@@ -9,7 +9,7 @@ from crpbot.quality.audit.check import Check
 from crpbot.quality.audit.pipeline import Part, Pipeline, part_of
 from crpbot.quality.metrics import Floats, Ints, percent, shares
 
-CUTS = 6
+CUTS = 16
 """Moments in each symbol after which the future is overwritten."""
 BEFORE, AFTER = 2_600, 400
 """Candles around such a moment: what the longest memory of a feature needs, and a future to overwrite."""
@@ -22,8 +22,8 @@ _SLACK = 1e-9
 def future_overwrite(pipeline: Pipeline) -> Check:
     """Overwrite what comes after a moment with other candles: what is said of the candles before must stay, to the last bit.
 
-    The whole path runs twice, features and prediction, on a stretch around each of six moments in every symbol. Where a feature
-    changes, its name is given; where it alone foretells labels, it holds the answer. A feature that does not come from the
+    The whole path runs twice, features and prediction, on a stretch around each of sixteen moments in every symbol. Where a
+    feature changes, its name is given; where it alone foretells labels, it holds the answer. A feature that does not come from the
     candles at all, and foretells labels, holds the answer too.
     """
     rng = np.random.default_rng(0)

@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.dataset.labels import LabelRule, classify, fit_theta, label_moves
+from crpbot.dataset.labels import CLASSES, LabelRule, classify, fit_theta, label_moves
 from crpbot.errors import DatasetError
-from crpbot.market.candles import Candles
+from crpbot.market.candles import Candles, utc
 from crpbot.market.source import SourceKind
 from crpbot.model.training import Rows
 from crpbot.quality.metrics import Floats, Ints
@@ -125,11 +125,18 @@ class Pipeline:
     @cached_property
     def probabilities(self) -> Floats:
         """What is said of the test rows, shape `(n, 3)`."""
-        return self.predict(self.test.x)
+        p = np.asarray(self.predict(self.test.x), np.float64)
+        if p.shape != (len(self.test), len(CLASSES)) or not np.isfinite(p).all():
+            wanted = (len(self.test), len(CLASSES))
+            raise DatasetError(
+                f"a pipeline must predict finite probabilities of shape {wanted}, found {p.shape}; order them DOWN, NEUTRAL, UP"
+            )
+        return p
 
     def _table(self, symbol: str, blocks: Blocks) -> Table:
         candles = self.candles[symbol]
         time, x = self.features(candles)
+        _check_rows(candles, time, x, self.names, symbol)
         moves, known = label_moves(candles, self.rule, max_gap_minutes=self.max_gap_minutes)
         place = np.searchsorted(candles.time, time)
         labelled = np.isfinite(moves[place])
@@ -151,6 +158,18 @@ class Pipeline:
                 f"{symbol}: an audit needs at least {FEWEST_ROWS} test rows, found {len(test)}; bring more candles"
             )
         return Table(train=training, calibration=calibration, test=test, every=every)
+
+
+def _check_rows(candles: Candles, time: Ints, x: Floats, names: tuple[str, ...], symbol: str) -> None:
+    if x.shape != (len(time), len(names)):
+        raise DatasetError(f"{symbol}: features must have shape ({len(time)}, {len(names)}), found {x.shape}; one column a name")
+    if (np.diff(time) <= 0).any() or not np.isin(time, candles.time).all():
+        raise DatasetError(f"{symbol}: rows of features must be of its candles, in the order of time; found others; correct it")
+    broken = ~np.isfinite(x)
+    if broken.any():
+        row, column = np.argwhere(broken)[0]
+        where = f"{names[column]} at {utc(int(time[row]))}"
+        raise DatasetError(f"{symbol}: features must be finite, found {x[row, column]} in {where}; drop that row")
 
 
 def part_of(part: Part, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Part:

@@ -15,6 +15,8 @@ from crpbot.quality.metrics import Floats, Ints, Mean, percent, shares
 MOST_RULE_ROWS = 200_000
 NOISE = 0.3
 """Variance ratio below which candles are a level plus noise: a walk has 1, a level plus noise 1 / horizon."""
+BETTER = 2.0
+"""Paired standard errors from which on a model knows more than one feature."""
 CHANCE = 0.05
 """Chance at which luck counts as ruled out, over all trials."""
 
@@ -56,14 +58,17 @@ def luck_check(over: Mean, trials: int) -> Check:
     if math.isnan(over.error):
         return Check(name="luck", status="unknown", words="the test rows are too few to say how well anything is known")
     chance, most = deflated(over.errors, trials)
-    survives = "any number of tries" if most > 1e9 else f"up to {most:,.0f} tries" if most >= 1 else "not a single try"
+    survives = (
+        "any number of tries" if most > 1e9 else f"up to {float(f'{most:.2g}'):,.0f} tries" if most >= 1 else "not even one try"
+    )
+    rare = "below 0.01 %" if chance < 1e-4 else f"of {100 * chance:.2g} %"
     return Check(
         name="luck",
         status="passed" if chance < CHANCE else "failed",
         value=chance,
         words=(
             f"{100 * over.value:+.1f} points over the commonest class are {over.errors:+.1f} standard errors; the best of "
-            f"{trials:,} {'try' if trials == 1 else 'tries'} without skill gets there with a chance of {100 * chance:.2g} %; "
+            f"{trials:,} {'try' if trials == 1 else 'tries'} without skill gets there with a chance {rare}; "
             f"it survives {survives}"
         ),
     )
@@ -94,19 +99,24 @@ def shift_check(test: Part, predicted: Ints) -> Check:
     )
 
 
-def one_feature_check(pipeline: Pipeline, accuracy: float) -> Check:
+def one_feature_check(pipeline: Pipeline, predicted: Ints) -> Check:
     """Tell what the best rule of one feature gets, chosen on training rows."""
     train, test = pipeline.train, pipeline.test
     if train is None:
         return Check(name="one-feature-rule", status="unknown", words="its training rows are not known, so no rule can be chosen")
     step = max(1, len(train) // MOST_RULE_ROWS)
     rule = best_one_feature_rule(train.x[::step], train.y[::step], pipeline.names)
-    found = float((rule.predict(test.x, pipeline.names) == test.y).mean())
+    theirs, order = rule.predict(test.x, pipeline.names) == test.y, np.argsort(test.time, kind="stable")
+    ahead = resample(test.time[order]).mean(((predicted == test.y).astype(float) - theirs)[order])
+    better = ahead.errors >= BETTER
     return Check(
         name="one-feature-rule",
         status="told",
-        value=found,
-        words=f"{rule} is right {percent(found)}; the model {percent(accuracy)}, {100 * (accuracy - found):+.1f} points",
+        value=float(theirs.mean()),
+        words=(
+            f"one feature alone ({rule}) is right {percent(float(theirs.mean()))}; the model is {100 * ahead.value:+.1f} points "
+            f"from that, {ahead.errors:+.1f} standard errors{'' if better else ': nothing shows that it knows more'}"
+        ),
     )
 
 
