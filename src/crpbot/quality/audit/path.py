@@ -23,8 +23,8 @@ def future_overwrite(pipeline: Pipeline) -> Check:
     """Overwrite what comes after a moment with other candles: what is said of the candles before must stay, to the last bit.
 
     The whole path runs twice, features and prediction, on a stretch around each of sixteen moments in every symbol. Where a
-    feature changes, its name is given; where it alone foretells labels, it holds the answer. A feature that does not come from the
-    candles at all, and foretells labels, holds the answer too.
+    feature changes, its name is given; where it alone foretells labels, it holds the answer. A feature that does not come from
+    the candles at all, and foretells labels, holds the answer too.
     """
     rng = np.random.default_rng(0)
     changed, still = np.zeros(len(pipeline.names), bool), np.ones(len(pipeline.names), bool)
