@@ -297,6 +297,7 @@ def audit(
     trials: int = 1,
     rows: Path | str | None = None,
     refit: bool = True,
+    retrain: bool = False,
     symbol: str | None = None,
     label_recipe: Recipe | None = None,
     scaler: Path | str | None = None,
@@ -313,7 +314,8 @@ def audit(
         claim: the accuracy that somebody claims, above 0 and at most 1.
         trials: how many models were tried before this one was chosen, itself included.
         rows: table that says which rows a foreign model used for what: `time`, `block`, `symbol`.
-        refit: whether to train the recipe again, to see what leaks would fake.
+        refit: whether to train the recipe again on some rows, to see what leaks would fake.
+        retrain: whether to train it again on all of its rows, as is done anyway where accuracy is above 60 % or the rows are few.
         symbol: whose candles of a folder; by default the model's own, or the one in the name of its file.
         label_recipe: whose label a foreign model is judged by; v7 by default.
         scaler: file with the scaler of a checkpoint that lacks one.
@@ -330,7 +332,7 @@ def audit(
     if trials < 1:
         raise DatasetError(f"trials must be at least 1, the model itself, found {trials}; correct it")
     if isinstance(model, Pipeline):
-        return audit_pipeline(model, claim=claim, trials=trials, refit=refit, told=told)
+        return audit_pipeline(model, claim=claim, trials=trials, refit=refit, retrain=retrain, told=told)
     opened = model if isinstance(model, ModelFile) else open_model(Path(model))
     recipe, market = label_recipe or load_recipe("v7"), symbol or opened.market
     blocks = None if rows is None else read_rows(Path(rows), symbol=market)
@@ -344,7 +346,7 @@ def audit(
         subject, by_symbol[first], path=str(opened.path), sha256=opened.sha256, source=source or kind, label_recipe=recipe
     )
     pipeline = pipeline_of(diagnosis, by_symbol, first, label_recipe=recipe, blocks=blocks)
-    return audit_pipeline(pipeline, claim=claim, trials=trials, refit=refit, told=told)
+    return audit_pipeline(pipeline, claim=claim, trials=trials, refit=refit, retrain=retrain, told=told)
 
 
 def read_markets(

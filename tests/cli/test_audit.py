@@ -61,9 +61,9 @@ def test_a_model_of_ours_is_audited_by_its_own_recipe(place: Path) -> None:
     plain = json.loads((place / "audit.json").read_text())
     assert plain["earned"]
     assert [check["name"] for check in plain["checks"]] == [
-        "future-overwrite", "split-by-time", "purge", "timestamps-across-symbols", "duplicate-rows", "scaler",
+        "future-overwrite", "test-block", "split-by-time", "purge", "timestamps-across-symbols", "duplicate-rows", "scaler",
         "random-split-illusion", "label-permutation", "label-shift", "one-feature-rule", "level-plus-noise",
-        "effective-sample", "luck",
+        "effective-sample", "luck", "trained-again",
     ]  # fmt: skip
 
 

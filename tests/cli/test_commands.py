@@ -199,7 +199,7 @@ def test_strict_makes_a_refusal_an_exit_code(place: Path) -> None:
         (["train", "--recipe", "v9", "--symbol", "BTC-USD", "--out", "x"], "a recipe must be one of"),
         (["train", "--symbol", "DOGE-USD", "--out", "x"], "must have candles of DOGE-USD"),
         (["train", "--symbol", "BTC-USD", "--candles", "none", "--out", "x"], "found nothing at none"),
-        (["run", "--candles", "synthetic:moon"], "random-walk, level-noise"),
+        (["run", "--candles", "synthetic:moon"], "random-walk, volatile, planted-edge"),
         (["run", "--candles", "synthetic:level-noise:100", "--symbols", "BTC-USD", "--out", "x"], "at least 100 rows"),
         (["diagnose", "none.pt"], "found nothing at none.pt"),
         (["diagnose", "BTC-USD.parquet"], "must be a checkpoint"),

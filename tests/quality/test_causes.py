@@ -28,6 +28,7 @@ from crpbot.model.loading import ModelFile
 from crpbot.model.network import Normalizer
 from crpbot.model.subject import subject_of
 from crpbot.quality import metrics
+from crpbot.quality.bootstrap import DAY
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.find import by_repair, find_causes
 from crpbot.quality.causes.skill import no_skill, overfit
@@ -198,8 +199,8 @@ def test_an_exchange_that_only_the_direction_shows_is_a_hint_of_no_skill() -> No
     diagnosis = diagnosed(model(), rows=12_000)
     turned = dataclasses.replace(diagnosis.judged.prediction, logits=diagnosis.judged.prediction.logits[:, ::-1].copy())
     m = dataclasses.replace(diagnosis.metrics, over_majority=metrics.Mean(-0.1, 0.01))
-    day = np.arange(len(diagnosis.judged.y)) // 100
-    judged_so = dataclasses.replace(diagnosis.judged, prediction=turned, day=day)
+    row = np.arange(len(diagnosis.judged.y))
+    judged_so = dataclasses.replace(diagnosis.judged, prediction=turned, time=row // 100 * DAY + row % 100 * MINUTE)
     experiment = experiment_of(diagnosis)
     assert "exchanged" in no_skill(dataclasses.replace(diagnosis, metrics=m, judged=judged_so), experiment).message
 

@@ -39,7 +39,7 @@ def test_an_honest_model_s_confidences_come_true_and_sets_hold_what_they_state()
     logits, y = drawn(60_000, 2)
     found = measure_selective(judged(logits, y, start=60_000), learned(y_earlier), softmax(earlier))
     assert found.chosen_on == "the calibration block"
-    assert found.least == 0.34
+    assert found.least == 0.44  # none is less sure: two classes share nearly all
     assert found.most > 0.75
     assert found.at_most.accuracy.value >= found.most - 0.03
     assert found.at_signal.confidence == SIGNAL
@@ -59,6 +59,14 @@ def test_a_loud_model_is_caught_on_the_earlier_rows() -> None:
     logits, y = drawn(60_000, 2, sharpness=0.3)
     found = measure_selective(judged(3 * logits, y), learned(y_earlier), softmax(3 * earlier))
     assert found.most is None or found.most < 0.65
+
+
+def test_a_confidence_that_is_never_said_does_not_come_true() -> None:
+    """Always 100 %, right 46 %: no confidence of its own came true."""
+    y = np.random.default_rng(0).choice(3, 20_000, p=[0.46, 0.08, 0.46])
+    found = measure_selective(judged(np.tile([0.0, 0.0, 60.0], (20_000, 1)), y), None, None)
+    assert (found.least, found.most) == (None, None)
+    assert found.curve[-1].accuracy.value == pytest.approx(0.46, abs=0.03)
 
 
 def test_nothing_is_chosen_on_the_rows_that_it_is_shown_on() -> None:

@@ -107,6 +107,8 @@ def level_noise_best_accuracy(neutral_share: float) -> float:
     >>> round(level_noise_best_accuracy(0.08), 3)
     0.708
     """
+    if neutral_share >= 1:
+        return 1.0
     z = np.linspace(-9.0, 9.0, 20_001)
     t = math.sqrt(2) * NormalDist().inv_cdf((1 + neutral_share) / 2)
     up, down = 1 - _phi(z + t), _phi(z - t)

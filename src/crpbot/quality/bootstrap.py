@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crpbot.market.candles import MINUTE
 from crpbot.quality.metrics import Floats, Ints, Mean
 
-DRAWS = 2_000
+DRAWS, FEWEST_DRAWN = 2_000, 10
 DAY = 1_440 * MINUTE
 LEAST_BLOCK, FEWEST_BLOCKS = 240 * MINUTE, 20
 """A block is a day, but for spans of less than 20 days a twentieth of them, and never below four hours."""
@@ -31,12 +31,14 @@ class Resamples:
     Attributes:
         cell: of each row, shape `(n,)`.
         counts: how often each draw has each cell, shape `(draws, cells)`.
-        blocks: how many mean blocks the span holds.
+        block: mean length of a block, in milliseconds.
+        blocks: how many of them the span holds.
 
     """
 
     cell: NDArray[np.intp]
     counts: Floats
+    block: int
     blocks: float
 
     def totals(self, x: Floats) -> Floats:
@@ -55,12 +57,15 @@ class Resamples:
     def mean(self, x: Floats, *, rows: NDArray[np.bool_] | None = None) -> Mean:
         """Return the mean of `x` over the chosen `rows`, shape `(n,)`, with its standard error.
 
-        The error is the standard deviation over the draws that have such rows; NaN where the span holds fewer than two blocks.
+        The error is the standard deviation over the draws that have such rows; NaN where the span holds fewer than ten blocks,
+        too few to draw from: the error would come out too small.
         """
         chosen = x if rows is None else x[rows]
         if not len(chosen):
             return Mean(float("nan"), float("nan"))
-        error = float(np.nanstd(self.means(x - chosen.mean(), rows=rows), ddof=1)) if self.blocks >= 2 else float("nan")
+        error = (
+            float(np.nanstd(self.means(x - chosen.mean(), rows=rows), ddof=1)) if self.blocks >= FEWEST_DRAWN else float("nan")
+        )
         return Mean(float(chosen.mean()), error)
 
 
@@ -88,7 +93,7 @@ def resample(time: Ints, *, draws: int = DRAWS, seed: int = 0) -> Resamples:
     for start in range(0, draws, _AT_ONCE):
         part = counts[start : start + _AT_ONCE]
         part[:] = _draw(rng, len(part), n_cells, length / block)
-    return Resamples(cell, counts, span / block)
+    return Resamples(cell, counts, block, span / block)
 
 
 def _draw(rng: np.random.Generator, draws: int, n_cells: int, leave: float) -> Ints:

@@ -9,8 +9,8 @@ from crpbot.quality.metrics import Mean, shares
 from crpbot.quality.rows import Judged
 
 THIRDS = ("the calm third", "the middle third", "the wild third")
-FEWEST_OUTCOMES = 300
-"""Independent outcomes of a part that says something: a third of what a diagnosis needs in all."""
+FEWEST_OUTCOMES, FEWEST_BLOCKS = 300, 3
+"""Independent outcomes of a part that says something, a third of what a diagnosis needs in all, and blocks of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Regime:
 
 
 def measure_regimes(judged: Judged, effective_rows: float) -> tuple[Regime, ...]:
-    """Measure every part with at least 300 independent outcomes: the thirds by volatility first, then the months in their order.
+    """Measure every part with at least 300 independent outcomes and three blocks of time: thirds by volatility, then months.
 
     Args:
         judged: rows, labels and predictions.
@@ -44,7 +44,8 @@ def measure_regimes(judged: Judged, effective_rows: float) -> tuple[Regime, ...]
     right = (judged.prediction.probabilities.argmax(axis=1) == judged.y).astype(float)
     found = []
     for name, rows in _parts(judged):
-        if rows.mean() * effective_rows < FEWEST_OUTCOMES:
+        blocks = len(np.unique(judged.time[rows] // judged.resamples.block))
+        if rows.mean() * effective_rows < FEWEST_OUTCOMES or blocks < FEWEST_BLOCKS:
             continue
         share = shares(judged.y[rows])
         over = judged.resamples.mean(right - (judged.y == share.argmax()), rows=rows)

@@ -8,11 +8,12 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.quality.audit.check import LEAKS, Check
 from crpbot.quality.audit.path import future_overwrite
 from crpbot.quality.audit.pipeline import Pipeline
-from crpbot.quality.audit.refit import refit_checks
-from crpbot.quality.audit.split import duplicates_check, purge_check, scaler_check, split_check, timestamps_check
+from crpbot.quality.audit.refit import ROWS, refit_checks, retrained_check
+from crpbot.quality.audit.scale import scaler_check
+from crpbot.quality.audit.split import duplicates_check, purge_check, rows_check, split_check, timestamps_check
 from crpbot.quality.audit.worth import (
-    by_class,
     claim_words,
+    error_words,
     luck_check,
     noise_check,
     one_feature_check,
@@ -22,9 +23,12 @@ from crpbot.quality.audit.worth import (
     shift_check,
 )
 from crpbot.quality.metrics import Mean, percent, shares
+from crpbot.quality.report.data import finite
 
 FORMAT = "crpbot.audit/1"
-PROOFS = ("future-overwrite", "split-by-time", "purge", "timestamps-across-symbols", "duplicate-rows", "scaler")
+ALARM = 0.60
+"""Accuracy above which a result has to be trained again before it is believed."""
+PROOFS = ("future-overwrite", "test-block", "split-by-time", "purge", "timestamps-across-symbols", "duplicate-rows", "scaler")
 """Checks without which nothing is earned."""
 Code = Literal["earned", "leak", "claim-refuted", "made-up-market", "unproven", "luck"]
 
@@ -65,7 +69,7 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as plain types."""
-        return {
+        plain = {
             "format": FORMAT,
             "verdict": self.code,
             "earned": self.earned,
@@ -80,6 +84,7 @@ class Audit:
             "leaks": [{"code": code, "message": f"{LEAKS[code].meaning} {LEAKS[code].remedy}"} for code in self.leaks],
             "checks": [asdict(check) for check in self.checks],
         }
+        return finite(plain)  # type: ignore[no-any-return]
 
 
 def audit_pipeline(
@@ -88,6 +93,7 @@ def audit_pipeline(
     claim: float | None = None,
     trials: int = 1,
     refit: bool = True,
+    retrain: bool = False,
     told: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Audit a pipeline.
@@ -96,18 +102,23 @@ def audit_pipeline(
         pipeline: everything between candles and probabilities.
         claim: the accuracy that somebody claims; None asks only for what was measured.
         trials: how many models were tried before this one was chosen, itself included.
-        refit: whether to train the recipe again, three times, to see what leaks would fake.
+        refit: whether to train the recipe again on some rows, three times, to see what leaks would fake.
+        retrain: whether to train it again on all of its rows, as is done anyway where accuracy is above 60 % or the rows are few.
         told: is told what is being done.
 
     """
     told("overwriting the future")
     checks = [future_overwrite(pipeline)]
     told("looking at the blocks")
-    checks += [check(pipeline) for check in (split_check, purge_check, timestamps_check, duplicates_check, scaler_check)]
+    looks = (rows_check, split_check, purge_check, timestamps_check, duplicates_check, scaler_check)
+    checks += [check(pipeline) for check in looks]
     if refit:
         checks += refit_checks(pipeline, told)
-    test, predicted = pipeline.test, by_class(pipeline.probabilities)
+    test, predicted = pipeline.test, pipeline.predicted
     accuracy, over, majority = over_majority(test, predicted)
+    few = pipeline.train is not None and len(pipeline.train) <= ROWS
+    if retrain or (refit and pipeline.fit is not None and (few or accuracy.value > ALARM)):
+        checks.append(retrained_check(pipeline, told))
     checks += [
         shift_check(test, predicted),
         one_feature_check(pipeline, predicted),
@@ -120,7 +131,7 @@ def audit_pipeline(
     commonest = CLASSES[int(shares(test.y).argmax())]
     measured = (
         f"It is right {percent(accuracy.value)} of the time on {len(test):,} test rows, {100 * over.value:+.1f} points over "
-        f"always saying {commonest} ({over.errors:+.1f} standard errors)."
+        f"always saying {commonest} ({error_words(over)})."
     )
     code, words = _verdict(pipeline, checks, leaks, accuracy, claim)
     return Audit(

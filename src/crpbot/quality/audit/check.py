@@ -39,24 +39,28 @@ LEAKS: Mapping[str, Leak] = {
         "Test on what came after everything that the fit has seen.",
     ),
     "shared-timestamps": Leak(
-        "One symbol was trained on minutes in which another was tested. Markets move together: the answer was there.",
+        "The fit has seen minutes of one symbol in which another was tested. Markets move together: the answer was there.",
         "Split all symbols at the same moments.",
     ),
     "no-purge": Leak(
-        "Labels of one block look into the next: the last rows of training know prices of the test.",
-        "Drop the rows whose label is known only after the next block has begun.",
+        "Labels that the fit has seen look into the test: they know its first prices.",
+        "Drop the rows whose label is known only after the test has begun.",
+    ),
+    "tuned-on-test": Leak(
+        "Calibration rows lie in the test block or after it: early stopping and temperature have seen the answers.",
+        "Calibrate on rows between training and test.",
     ),
     "scaler-saw-test-rows": Leak(
         "Mean and scale are those of rows that include the test block.",
         "Fit the scaler on training rows only.",
     ),
-    "foreign-normalizer": Leak(
-        "Mean and scale are of another market: the model is fed numbers that it was never trained on.",
-        "Train it again on these candles.",
-    ),
     "duplicate-rows": Leak(
         "Test rows are copies of training rows: history was copied into the future, or the blocks overlap.",
         "Find where the candles repeat themselves.",
+    ),
+    "knows-more-than-its-rows": Leak(
+        "Trained again on the rows that it names, the same recipe does far worse on the test: the model has seen others.",
+        "Train it again, and look at which rows reach the fit.",
     ),
     "learns-noise": Leak(
         "The same recipe, trained on labels of another time, still beats chance on the test: something else than the features "

@@ -1,12 +1,14 @@
 """From candles to probabilities: does anything change when the future does?"""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.dataset.baselines import best_one_feature_rule
-from crpbot.market.candles import Candles, utc
+from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.quality.audit.check import Check
-from crpbot.quality.audit.pipeline import Part, Pipeline, part_of
+from crpbot.quality.audit.pipeline import Part, Pipeline, part_of, predicted_by
 from crpbot.quality.metrics import Floats, Ints, percent, shares
 
 CUTS = 16
@@ -19,69 +21,111 @@ MOST_ROWS = 50_000
 _SLACK = 1e-9
 
 
-def future_overwrite(pipeline: Pipeline) -> Check:
-    """Overwrite what comes after a moment with other candles: what is said of the candles before must stay, to the last bit.
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """What another future did at one moment.
 
-    The whole path runs twice, features and prediction, on a stretch around each of sixteen moments in every symbol. Where a
-    feature changes, its name is given; where it alone foretells labels, it holds the answer. A feature that does not come from
-    the candles at all, and foretells labels, holds the answer too.
+    Attributes:
+        time: of the moment.
+        changed: which features of candles up to it changed.
+        still: which features did not change even when all candles did.
+        moved: the largest change of a probability.
+        steady: whether the same candles get the same probabilities twice.
+
     """
-    rng = np.random.default_rng(0)
-    changed, still = np.zeros(len(pipeline.names), bool), np.ones(len(pipeline.names), bool)
-    worst, where, moments = 0.0, "", 0
-    for symbol, table in pipeline.tables.items():
-        candles = pipeline.candles[symbol]
-        for cut in _cuts(candles, table.every.time):
-            near = candles[max(0, cut - BEFORE) : cut + AFTER]
-            place = cut - max(0, cut - BEFORE)
-            other = overwritten(near, place, rng)
-            now = near.time[place]
-            (x, p), (x_other, p_other) = _until(pipeline, near, now), _until(pipeline, other, now)
-            moments += 1
-            if x.shape != x_other.shape:
-                worst, where = 1.0, utc(int(now))
-                continue
-            moved = np.abs(x - x_other)
-            changed |= (moved > _SLACK * np.maximum(np.abs(x), x.std(axis=0))).any(axis=0)
-            most = float(np.abs(p - p_other).max(initial=0.0))
-            if most > worst:
-                worst, where = most, utc(int(now))
-            x_new, _ = _until(pipeline, overwritten(near, -1, rng), now)
-            still &= (x_new.shape == x.shape) and (x_new == x).all(axis=0)
-    return _said(pipeline, changed, still, worst=worst, where=where, moments=moments)
+
+    time: int
+    changed: NDArray[np.bool_]
+    still: NDArray[np.bool_]
+    moved: float
+    steady: bool
 
 
-def _said(
-    pipeline: Pipeline, changed: NDArray[np.bool_], still: NDArray[np.bool_], *, worst: float, where: str, moments: int
-) -> Check:
-    told = _tells(pipeline, changed | (still & (pipeline.test.x.std(axis=0) > 0)))
+def future_overwrite(pipeline: Pipeline) -> Check:
+    """Overwrite what comes after a moment with other candles: what is said of the candles before must stay, to nine digits.
+
+    The whole path runs again, features and prediction, on a stretch around each of sixteen moments in every symbol; the stretch
+    is as long as the features need. Where a feature changes, its name is given; where it alone foretells labels, it holds the
+    answer. A feature that does not change when all candles do, and is no clock, comes from somewhere that nobody can see.
+    """
+    name, rng = "future-overwrite", np.random.default_rng(0)
+    moments = [
+        moment
+        for symbol, table in pipeline.tables.items()
+        for cut in _cuts(pipeline.candles[symbol], table.every.time)
+        if (moment := _overwrite(pipeline, pipeline.candles[symbol], cut, rng)) is not None
+    ]
+    if not moments:
+        words = "no candle has features before which the future could be overwritten"
+        return Check(name=name, status="unknown", words=words)
+    if not all(moment.steady for moment in moments):
+        words = "the same candles get other probabilities each time: what another future changes cannot be told"
+        return Check(name=name, status="unknown", words=words)
+    changed = np.any([moment.changed for moment in moments], axis=0)
+    unseen = np.all([moment.still for moment in moments], axis=0)
+    unseen[unseen] = ~_clocks(pipeline, unseen)
+    told = _tells(pipeline, changed | unseen)
     if told is not None:
         feature, accuracy = told
-        return Check(
-            name="future-overwrite",
-            status="failed",
-            leak="label-in-feature",
-            value=accuracy,
-            words=f"the feature {feature} does not come from the past of its candle, and alone it is right {percent(accuracy)}",
+        words = f"the feature {feature} does not come from the past of its candle, and alone it is right {percent(accuracy)}"
+        return Check(name=name, status="failed", leak="label-in-feature", value=accuracy, words=words)
+    worst = max(moments, key=lambda moment: moment.moved)
+    if changed.any() or worst.moved > _SLACK:
+        words = (
+            f"with another future after {utc(worst.time)} a probability changes by up to {worst.moved:.2g}; "
+            f"features that change: {_some(pipeline, changed)}"
         )
-    if changed.any() or worst > _SLACK:
-        names = ", ".join(np.array(pipeline.names)[changed][:5]) or "none"
-        return Check(
-            name="future-overwrite",
-            status="failed",
-            leak="look-ahead",
-            value=worst,
-            words=(
-                f"with another future after {where or 'a moment'} a probability changes by up to {worst:.2g}; features that "
-                f"change: {names}"
-            ),
-        )
-    return Check(
-        name="future-overwrite",
-        status="passed",
-        value=worst,
-        words=f"after {moments} moments the future was overwritten; no feature and no probability before changed",
+        return Check(name=name, status="failed", leak="look-ahead", value=worst.moved, words=words)
+    if unseen.any():
+        words = f"features that stay when all candles change: {_some(pipeline, unseen)}; nobody can see what they are made from"
+        return Check(name=name, status="unknown", value=float(unseen.sum()), words=words)
+    words = f"after {len(moments)} moments the future was overwritten; no feature and no probability before changed"
+    return Check(name=name, status="passed", value=worst.moved, words=words)
+
+
+def _overwrite(pipeline: Pipeline, candles: Candles, cut: int, rng: np.random.Generator) -> _Moment | None:
+    """Run the path with another future after candle `cut`; None where no candle up to it has features."""
+    before, now = BEFORE, int(candles.time[cut])
+    while True:  # a feature may remember longer than we think
+        start = max(0, cut - before)
+        near = candles[start : cut + AFTER]
+        x, p = _until(pipeline, near, now)
+        if len(x) or start == 0:
+            break
+        before *= 4
+    if not len(x):
+        return None
+    _, again = _until(pipeline, near, now)
+    x_other, p_other = _until(pipeline, overwritten(near, cut - start, rng), now)
+    x_new, _ = _until(pipeline, overwritten(near, -1, rng), now)
+    nothing = np.zeros(len(pipeline.names), bool)
+    same_rows = x.shape == x_other.shape  # else rows come or go with the future
+    limit = _SLACK * np.maximum(np.abs(x), x.std(axis=0))
+    return _Moment(
+        time=now,
+        changed=(np.abs(x - x_other) > limit).any(axis=0) if same_rows else nothing,
+        still=(x_new == x).all(axis=0) if x_new.shape == x.shape else nothing,
+        moved=float(np.abs(p - p_other).max(initial=0.0)) if same_rows else 1.0,
+        steady=np.array_equal(p, again),
     )
+
+
+def _some(pipeline: Pipeline, chosen: NDArray[np.bool_]) -> str:
+    return ", ".join(np.array(pipeline.names)[chosen][:5]) or "none"
+
+
+def _clocks(pipeline: Pipeline, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of the chosen features are constant within each symbol, or tell nothing but the time of the day or week."""
+    clocks = np.ones(int(chosen.sum()), bool)
+    for table in pipeline.tables.values() if chosen.any() else ():
+        x, minute = table.every.x[:, chosen], table.every.time // MINUTE
+        found = (x == x[:1]).all(axis=0)
+        for period in (1_440, 10_080):
+            _, first, number = np.unique(minute % period, return_index=True, return_inverse=True)
+            if len(first) <= len(x) / 2:  # else too little repeats
+                found |= (x == x[first[number]]).all(axis=0)
+        clocks &= found
+    return clocks
 
 
 def overwritten(candles: Candles, last: int, rng: np.random.Generator) -> Candles:
@@ -108,7 +152,7 @@ def _until(pipeline: Pipeline, candles: Candles, now: int) -> tuple[Floats, Floa
     """Return features and probabilities of the rows up to `now`; later rows are predicted along with them."""
     time, x = pipeline.features(candles)
     past = time <= now
-    return x[past], pipeline.predict(x)[past] if len(x) else np.empty((0, 3))
+    return x[past], predicted_by(pipeline.predict, x)[past] if len(x) else np.empty((0, 3))
 
 
 def _tells(pipeline: Pipeline, suspects: NDArray[np.bool_]) -> tuple[str, float] | None:

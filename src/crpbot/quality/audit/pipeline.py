@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.labels import CLASSES, LabelRule, classify, fit_theta, label_moves
 from crpbot.errors import DatasetError
-from crpbot.market.candles import Candles, utc
+from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.source import SourceKind
 from crpbot.model.training import Rows
 from crpbot.quality.metrics import Floats, Ints
@@ -25,15 +25,27 @@ class Blocks:
     """Which rows of one symbol were used for what, by the open time of their candles in milliseconds of UTC.
 
     Attributes:
-        train: weights and scaler were fitted on these; None where nobody knows.
+        train: weights and scaler were fitted on these; None where nobody knows, empty where it was only tested on.
         calibration: early stopping and temperature used these; empty where there were none.
-        test: the result was measured on these.
+        test: the result was measured on these; empty for a symbol that was only trained on.
 
     """
 
     train: Ints | None
     calibration: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     test: Ints
+
+    def __post_init__(self) -> None:
+        for name in ("train", "calibration", "test"):
+            times = getattr(self, name)
+            if times is None and name == "train":
+                continue
+            times = np.asarray(times)
+            if np.issubdtype(times.dtype, np.datetime64):
+                times = times.astype("datetime64[ms]").astype(np.int64)
+            if times.ndim != 1 or not (np.issubdtype(times.dtype, np.integer) or len(times) == 0):
+                raise DatasetError(f"the {name} block must be times in milliseconds of UTC, found {times.dtype}; convert them")
+            object.__setattr__(self, name, np.unique(times.astype(np.int64)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,20 +61,46 @@ class Part:
         return len(self.time)
 
 
+@dataclass(frozen=True, eq=False)
+class Used:
+    """When rows were used, whether or not the candles that were brought hold them.
+
+    Attributes:
+        time: open time of each row's candle.
+        known: when its label is known; after the whole horizon for rows that are not among the candles.
+
+    """
+
+    time: Ints
+    known: Ints
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Table:
-    """One symbol's rows in their blocks; `train` is None where nobody knows."""
+    """One symbol's rows.
+
+    Attributes:
+        train: None where nobody knows.
+        calibration, test: as they were used.
+        every: labelled row of its candles.
+        used: the same blocks as they were named, with rows that are not among the candles.
+
+    """
 
     train: Part | None
     calibration: Part
     test: Part
     every: Part
+    used: Mapping[str, Used]
 
     @property
-    def blocks(self) -> tuple[tuple[str, Part], ...]:
-        """The blocks that are there, by name, in the order in which they should lie."""
-        named = (("training", self.train), ("calibration", self.calibration), ("test", self.test))
-        return tuple((name, part) for name, part in named if part is not None and len(part))
+    def fitted(self) -> Used:
+        """Rows that the fit has seen: training and calibration."""
+        parts = [self.used[name] for name in ("training", "calibration") if name in self.used]
+        return Used(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "known")))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,33 +143,51 @@ class Pipeline:
                 f"a pipeline must have candles of every symbol in its blocks, found {', '.join(self.blocks) or 'no blocks'} and "
                 f"candles of {', '.join(self.candles) or 'nothing'}; bring both"
             )
+        if self.scaler is not None and {np.shape(part) for part in self.scaler} != {(len(self.names),)}:
+            shapes = " and ".join(str(np.shape(part)) for part in self.scaler)
+            raise DatasetError(
+                f"a scaler must have mean and scale of shape ({len(self.names)},), found {shapes}; one number a feature"
+            )
 
     @cached_property
     def tables(self) -> Mapping[str, Table]:
         """The rows of each symbol, labelled by us: the labels of the pipeline are not believed."""
         return {symbol: self._table(symbol, blocks) for symbol, blocks in self.blocks.items()}
 
+    @property
+    def told(self) -> bool:
+        """Whether it is known for every symbol which rows were trained on, whether or not the candles hold them."""
+        used = [table.used.get("training") for table in self.tables.values()]
+        return all(one is not None for one in used) and any(len(one) for one in used if one is not None)
+
     @cached_property
     def test(self) -> Part:
         """The test rows of all symbols, one symbol after the other."""
-        return joined([table.test for table in self.tables.values()])
+        found = joined([table.test for table in self.tables.values()])
+        if len(found) < FEWEST_ROWS:
+            raise DatasetError(
+                f"an audit needs at least {FEWEST_ROWS} test rows among the candles, found {len(found)}; bring the candles that "
+                "the model was judged on"
+            )
+        return found
 
     @cached_property
     def train(self) -> Part | None:
-        """The training rows of all symbols; None where nobody knows them."""
+        """The training rows of all symbols; None where nobody knows them, or the candles hold none."""
         parts = [table.train for table in self.tables.values() if table.train is not None]
-        return joined(parts) if len(parts) == len(self.tables) else None
+        known = len(parts) == len(self.tables) and any(map(len, parts))
+        return joined(parts) if known else None
 
     @cached_property
     def probabilities(self) -> Floats:
         """What is said of the test rows, shape `(n, 3)`."""
-        p = np.asarray(self.predict(self.test.x), np.float64)
-        if p.shape != (len(self.test), len(CLASSES)) or not np.isfinite(p).all():
-            wanted = (len(self.test), len(CLASSES))
-            raise DatasetError(
-                f"a pipeline must predict finite probabilities of shape {wanted}, found {p.shape}; order them DOWN, NEUTRAL, UP"
-            )
-        return p
+        return predicted_by(self.predict, self.test.x)
+
+    @cached_property
+    def predicted(self) -> Ints:
+        """The most probable class of each test row."""
+        classes: Ints = self.probabilities.argmax(axis=1)
+        return classes
 
     def _table(self, symbol: str, blocks: Blocks) -> Table:
         candles = self.candles[symbol]
@@ -139,25 +195,53 @@ class Pipeline:
         _check_rows(candles, time, x, self.names, symbol)
         moves, known = label_moves(candles, self.rule, max_gap_minutes=self.max_gap_minutes)
         place = np.searchsorted(candles.time, time)
-        labelled = np.isfinite(moves[place])
+        labelled = compact(np.flatnonzero(np.isfinite(moves[place])))
         time, x, moves, known = time[labelled], x[labelled], moves[place][labelled], known[place][labelled]
-        chosen = {
-            name: None if times is None else _rows_at(time, times, f"{symbol}: the {name} block")
-            for name, times in (("training", blocks.train), ("calibration", blocks.calibration), ("test", blocks.test))
-        }
-        fitted_on = chosen["training"] if chosen["training"] is not None and len(chosen["training"]) else slice(None)
+        named = {"training": blocks.train, "calibration": blocks.calibration, "test": blocks.test}
+        rows = {name: _rows_at(time, times) for name, times in named.items() if times is not None}
         theta = self.theta
         if theta is None:
+            fitted_on = rows["training"] if len(moves[rows.get("training", slice(0))]) else slice(None)
             theta = fit_theta(moves[fitted_on], self.rule, neutral_share=self.neutral_share)
         every = Part(x, classify(moves, theta), time, known)
-        training, calibration, test = (None if rows is None else part_of(every, rows) for rows in chosen.values())
-        assert calibration is not None
-        assert test is not None
-        if len(test) < FEWEST_ROWS:
-            raise DatasetError(
-                f"{symbol}: an audit needs at least {FEWEST_ROWS} test rows, found {len(test)}; bring more candles"
-            )
-        return Table(train=training, calibration=calibration, test=test, every=every)
+        reach = MINUTE * (1 + self.rule.horizon)
+        return Table(
+            train=part_of(every, rows["training"]) if "training" in rows else None,
+            calibration=part_of(every, rows["calibration"]),
+            test=part_of(every, rows["test"]),
+            every=every,
+            used={name: _used(every, times, reach) for name, times in named.items() if times is not None},
+        )
+
+
+def compact(rows: NDArray[np.intp]) -> NDArray[np.intp] | slice:
+    """Return the same rows as a slice where they are one run: a view then, and no copy of hundreds of megabytes."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
+def _used(every: Part, times: Ints, reach: int) -> Used:
+    place = np.minimum(np.searchsorted(every.time, times), max(len(every) - 1, 0))
+    there = every.time[place] == times if len(every) else np.zeros(len(times), bool)
+    return Used(times, np.where(there, every.known[place], times + reach) if len(every) else times + reach)
+
+
+def _rows_at(time: Ints, wanted: Ints) -> NDArray[np.intp] | slice:
+    """Return the rows at the wanted times, as far as they are there."""
+    return compact(np.flatnonzero(np.isin(time, wanted)))
+
+
+def predicted_by(predict: Predict, x: Floats) -> Floats:
+    """Return what a function says of rows, shape `(n, 3)`, and refuse what is no probability."""
+    p = np.asarray(predict(x), np.float64)
+    wanted = (len(x), len(CLASSES))
+    if p.shape != wanted or not np.isfinite(p).all():
+        raise DatasetError(
+            f"a pipeline must predict finite probabilities of shape {wanted}, found shape {p.shape}"
+            f"{'' if p.shape != wanted else ' with others'}; order them DOWN, NEUTRAL, UP"
+        )
+    return p
 
 
 def _check_rows(candles: Candles, time: Ints, x: Floats, names: tuple[str, ...], symbol: str) -> None:
@@ -172,7 +256,7 @@ def _check_rows(candles: Candles, time: Ints, x: Floats, names: tuple[str, ...],
         raise DatasetError(f"{symbol}: features must be finite, found {x[row, column]} in {where}; drop that row")
 
 
-def part_of(part: Part, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Part:
+def part_of(part: Part, rows: NDArray[np.intp] | slice) -> Part:
     """Return some rows of a part."""
     return Part(part.x[rows], part.y[rows], part.time[rows], part.known[rows])
 
@@ -182,17 +266,3 @@ def joined(parts: list[Part]) -> Part:
     if len(parts) == 1:
         return parts[0]
     return Part(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "time", "known")))
-
-
-def _rows_at(time: Ints, wanted: Ints, words: str) -> NDArray[np.intp]:
-    """Return the rows at the wanted times; half of them at least must be there."""
-    wanted = np.unique(wanted)
-    place = np.searchsorted(time, wanted)
-    there = time[np.minimum(place, len(time) - 1)] == wanted if len(time) else np.zeros(len(wanted), bool)
-    if len(wanted) and there.mean() < 0.5:
-        raise DatasetError(
-            f"{words} must be of these candles, found {int(there.sum())} of its {len(wanted)} rows there; bring the candles that "
-            "it was made from"
-        )
-    found: NDArray[np.intp] = place[there]
-    return found

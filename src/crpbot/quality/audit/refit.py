@@ -9,14 +9,16 @@ from crpbot.dataset.splits import split_by_rows
 from crpbot.errors import DatasetError
 from crpbot.model.training import Rows
 from crpbot.quality.audit.check import Check
-from crpbot.quality.audit.pipeline import Part, Pipeline, part_of
-from crpbot.quality.audit.worth import by_class, over_majority
+from crpbot.quality.audit.pipeline import Part, Pipeline, joined, part_of, predicted_by
+from crpbot.quality.audit.worth import error_words, over_majority
+from crpbot.quality.bootstrap import resample
 from crpbot.quality.metrics import Ints, percent
 
 ROWS = 40_000
 """Newest rows that the recipe is trained on again: enough to see an illusion, few enough for a minute."""
 _TRAIN, _CALIBRATION, _EMBARGO = 0.70, 0.15, 200
-_FAR = 3.0
+_FAR, _MORE = 3.0, 0.01
+"""Standard errors, and share of the rows, from which on a difference between two trainings is no accident."""
 
 Told = Callable[[str], None]
 
@@ -74,6 +76,26 @@ def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
     )
 
 
+def retrained_check(pipeline: Pipeline, told: Told) -> Check:
+    """Train the recipe again on all the rows that the model names: it may not do far worse on the test than the model itself."""
+    name = "trained-again"
+    if pipeline.fit is None or pipeline.train is None:
+        return Check(name=name, status="unknown", words="nobody knows how to train it again, or on which rows")
+    told("training it again on all of its rows")
+    calibration = joined([table.calibration for table in pipeline.tables.values()])
+    again = _fitted(pipeline, pipeline.train, calibration if len(calibration) else pipeline.train, pipeline.test)
+    test, order = pipeline.test, np.argsort(pipeline.test.time, kind="stable")
+    ahead = (pipeline.predicted == test.y).astype(float) - (again == test.y)
+    more = resample(test.time[order]).mean(ahead[order])
+    words = (
+        f"trained again on the rows that it names it is right {percent(float((again == test.y).mean()))} on the test; "
+        f"the model is {100 * more.value:+.1f} points from that ({error_words(more)})"
+    )
+    if more.errors > _FAR and more.value > _MORE:
+        return Check(name=name, status="failed", leak="knows-more-than-its-rows", value=more.value, words=words)
+    return Check(name=name, status="passed", value=more.value, words=words)
+
+
 def _newest(pipeline: Pipeline) -> tuple[str, Part | None]:
     """Return the newest rows of training and calibration of the symbol that has most."""
     best, found = "", None
@@ -101,4 +123,5 @@ def _turned(part: Part) -> Part:
 def _fitted(pipeline: Pipeline, train: Part, calibration: Part, test: Part) -> Ints:
     assert pipeline.fit is not None
     predict = pipeline.fit(Rows(train.x, train.y), Rows(calibration.x, calibration.y))
-    return by_class(predict(test.x))
+    classes: Ints = predicted_by(predict, test.x).argmax(axis=1)
+    return classes

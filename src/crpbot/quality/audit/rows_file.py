@@ -40,6 +40,10 @@ def read_rows(path: Path, *, symbol: str | None) -> Mapping[str, Blocks]:
         frame = frame.with_columns(time=pl.Series(milliseconds(frame["time"])), block=pl.col("block").cast(pl.String))
     except CandleError as error:
         raise DatasetError(f"{path}: {error}") from None
+    except pl.exceptions.PolarsError as error:
+        raise DatasetError(f"{path}: block must be text, found {error}; correct it") from None
+    if frame.is_empty():
+        raise DatasetError(f"{path} must name at least one row, found none; write which rows were used for what")
     unknown = set(frame["block"].to_list()) - set(NAMES)
     if unknown:
         raise DatasetError(f"{path}: block must be one of {', '.join(NAMES)}, found {min(map(str, unknown))!r}; correct it")

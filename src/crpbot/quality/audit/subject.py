@@ -62,17 +62,17 @@ def pipeline_of(
         theta=None if own is None else diagnosis.label.theta,
         neutral_share=recipe.label.neutral_share,
         scaler=None if normalizer is None else (normalizer.mean.numpy(), normalizer.scale.numpy()),
-        fit=None if own is None else fit_of(own, subject.features),
+        fit=None if own is None else fit_of(own, subject.features, seed=diagnosis.origin.seed if diagnosis.origin else 0),
         max_gap_minutes=recipe.features.max_gap_minutes,
         source=diagnosis.data.source,
     )
 
 
-def fit_of(recipe: Recipe, names: tuple[str, ...]) -> Fit:
-    """Return how a recipe is trained on given rows: as in a run, by one seed, and calibrated."""
+def fit_of(recipe: Recipe, names: tuple[str, ...], *, seed: int) -> Fit:
+    """Return how a recipe is trained on given rows: as in a run, and calibrated."""
 
     def fit(training: Rows, calibration: Rows) -> Predict:
-        network = train(recipe, training, calibration, names=names, seed=0).network
+        network = train(recipe, training, calibration, names=names, seed=seed).network
         if network.temperature is not None:
             refit_temperature(network, calibration.x, calibration.y)
         return lambda x: softmax(predict_logits(network, x))

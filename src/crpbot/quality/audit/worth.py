@@ -10,7 +10,7 @@ from crpbot.market.synthetic import level_noise_best_accuracy
 from crpbot.quality.audit.check import Check
 from crpbot.quality.audit.pipeline import Part, Pipeline
 from crpbot.quality.bootstrap import resample
-from crpbot.quality.metrics import Floats, Ints, Mean, percent, shares
+from crpbot.quality.metrics import Ints, Mean, percent, shares
 
 MOST_RULE_ROWS = 200_000
 NOISE = 0.3
@@ -67,7 +67,7 @@ def luck_check(over: Mean, trials: int) -> Check:
         status="passed" if chance < CHANCE else "failed",
         value=chance,
         words=(
-            f"{100 * over.value:+.1f} points over the commonest class are {over.errors:+.1f} standard errors; the best of "
+            f"{100 * over.value:+.1f} points over the commonest class are {error_words(over)}; the best of "
             f"{trials:,} {'try' if trials == 1 else 'tries'} without skill gets there with a chance {rare}; "
             f"it survives {survives}"
         ),
@@ -115,7 +115,7 @@ def one_feature_check(pipeline: Pipeline, predicted: Ints) -> Check:
         value=float(theirs.mean()),
         words=(
             f"one feature alone ({rule}) is right {percent(float(theirs.mean()))}; the model is {100 * ahead.value:+.1f} points "
-            f"from that, {ahead.errors:+.1f} standard errors{'' if better else ': nothing shows that it knows more'}"
+            f"from that, {error_words(ahead)}{'' if better else ': nothing shows that it knows more'}"
         ),
     )
 
@@ -137,7 +137,8 @@ def noise_check(pipeline: Pipeline) -> Check:
         value=best,
         words=(
             f"a level plus noise, as made-up candles often are, would let anybody be right {percent(best)}; "
-            f"{symbol} has a variance ratio of {ratio:.2f} (a walk 1, a level plus noise {1 / pipeline.rule.horizon:.2f})"
+            f"{symbol} has a variance ratio of {ratio:.2f} (a walk 1, a level plus noise, or nothing but a spread, "
+            f"{1 / pipeline.rule.horizon:.2f})"
         ),
     )
 
@@ -158,29 +159,29 @@ def sample_check(test: Part, accuracy: Mean) -> Check:
     order = np.argsort(test.time, kind="stable")
     effective = float(average_uniqueness(test.time[order], test.known[order]).sum())
     naive = math.sqrt(accuracy.value * (1 - accuracy.value) / len(test))
+    known = f"{100 * accuracy.error:.2f} points" if math.isfinite(accuracy.error) else "unknown"
     return Check(
         name="effective-sample",
         status="told",
         value=effective,
         words=(
             f"{len(test):,} test rows carry about {effective:,.0f} independent outcomes; the standard error of the accuracy is "
-            f"{100 * accuracy.error:.2f} points, not the {100 * naive:.2f} of rows that do not overlap"
+            f"{known}, not the {100 * naive:.2f} points of rows that do not overlap"
         ),
     )
 
 
+def error_words(mean: Mean) -> str:
+    """Return how far a mean is from 0."""
+    return "nobody knows how far from chance" if math.isnan(mean.errors) else f"{mean.errors:+.1f} standard errors"
+
+
 def claim_words(claim: float, accuracy: Mean) -> str:
     """Return how far a claim is above what was measured."""
-    errors = (claim - accuracy.value) / accuracy.error if accuracy.error > 0 else math.inf
-    return f"{percent(claim)} was claimed; measured is {percent(accuracy.value)}, {errors:.1f} standard errors below"
+    far = f", {(claim - accuracy.value) / accuracy.error:.1f} standard errors below" if accuracy.error > 0 else ""
+    return f"{percent(claim)} was claimed; measured is {percent(accuracy.value)}{far}"
 
 
 def refuted(claim: float, accuracy: Mean) -> bool:
-    """Return whether a claim is above the 95 % interval of what was measured."""
-    return claim > accuracy.interval[1]
-
-
-def by_class(p: Floats) -> Ints:
-    """Return the most probable class of each row."""
-    classes: Ints = p.argmax(axis=1)
-    return classes
+    """Return whether a claim is above the 95 % interval of what was measured; where that is unknown, above the measured."""
+    return claim > (accuracy.interval[1] if math.isfinite(accuracy.error) else accuracy.value)
