@@ -62,8 +62,8 @@ def test_a_model_of_ours_is_audited_by_its_own_recipe(place: Path) -> None:
     assert plain["earned"]
     assert [check["name"] for check in plain["checks"]] == [
         "future-overwrite", "test-block", "split-by-time", "purge", "timestamps-across-symbols", "duplicate-rows", "scaler",
-        "random-split-illusion", "label-permutation", "label-shift", "one-feature-rule", "level-plus-noise",
-        "effective-sample", "luck", "trained-again",
+        "random-split-illusion", "label-permutation", "trained-again", "label-shift", "one-feature-rule", "level-plus-noise",
+        "effective-sample", "luck",
     ]  # fmt: skip
 
 
