@@ -10,6 +10,8 @@ import pytest
 from faults import FAULTS
 
 import crpbot
+from crpbot.quality.audit.audit import PROOFS
+from crpbot.quality.audit.check import LEAKS
 from crpbot.quality.causes.table import CAUSES
 from crpbot.quality.gates import MARKET_GATES
 
@@ -84,6 +86,14 @@ def test_every_gate_is_documented_with_its_errors() -> None:
     page = (ROOT / "docs" / "gates.md").read_text()
     for gate in MARKET_GATES:
         assert f"| `{gate.name}` | {gate.measures} | {gate.limit} |" in page
+
+
+def test_every_leak_and_every_check_is_documented() -> None:
+    page = (ROOT / "docs" / "audit.md").read_text()
+    for code, leak in LEAKS.items():
+        assert f"| `{code}` | {leak.meaning} | {leak.remedy} |" in page
+    for name in (*PROOFS, "random-split-illusion", "label-permutation", "trained-again", "one-feature-rule", "luck"):
+        assert name in page
 
 
 def test_every_cause_is_documented_and_the_page_is_of_this_table() -> None:
