@@ -121,8 +121,8 @@ class Verdict:
         return [result.name for result in self.failed] == [ALARM]
 
 
-ALARM = "too-good"
-"""The gate that an audit may answer: a result that is too good is most often a leak."""
+ALARM, TOO_GOOD = "too-good", 0.60
+"""The gate that an audit may answer, and the accuracy above which it rings: such a result is most often a leak."""
 
 
 def answered(verdict: Verdict, words: str) -> Verdict:
@@ -312,7 +312,7 @@ MARKET_GATES = (
         name=ALARM,
         measures="accuracy; above 60 % an alarm rings, which an audit has to answer",
         value=lambda m: m.accuracy,
-        limit=Limit("<=", 0.60),
+        limit=Limit("<=", TOO_GOOD),
         words=lambda m: f"accuracy {percent(m.accuracy)}; above 60 % on minutes is an alarm, which crpbot audit has to answer",
     ),
 )

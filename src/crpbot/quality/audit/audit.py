@@ -22,12 +22,11 @@ from crpbot.quality.audit.worth import (
     sample_check,
     shift_check,
 )
+from crpbot.quality.gates import TOO_GOOD
 from crpbot.quality.metrics import Mean, percent, shares
 from crpbot.quality.report.data import finite
 
 FORMAT = "crpbot.audit/1"
-ALARM = 0.60
-"""Accuracy above which a result has to be trained again before it is believed."""
 PROOFS = ("future-overwrite", "test-block", "split-by-time", "purge", "timestamps-across-symbols", "duplicate-rows", "scaler")
 """Checks without which nothing is earned."""
 Code = Literal["earned", "leak", "claim-refuted", "made-up-market", "unproven", "luck"]
@@ -117,7 +116,7 @@ def audit_pipeline(
     test, predicted = pipeline.test, pipeline.predicted
     accuracy, over, majority = over_majority(test, predicted)
     few = pipeline.train is not None and len(pipeline.train) <= ROWS
-    if retrain or (refit and pipeline.fit is not None and (few or accuracy.value > ALARM)):
+    if retrain or (refit and pipeline.fit is not None and (few or accuracy.value > TOO_GOOD)):
         checks.append(retrained_check(pipeline, told))
     checks += [
         shift_check(test, predicted),

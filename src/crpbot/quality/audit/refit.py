@@ -70,7 +70,7 @@ def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
             value=above.errors,
             words=(
                 f"trained on labels of another time it is right {percent(blind.value)}, always the commonest class "
-                f"{percent(majority)} ({above.errors:+.1f} standard errors)"
+                f"{percent(majority)} ({error_words(above)})"
             ),
         ),
     )

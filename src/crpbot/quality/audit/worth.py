@@ -24,8 +24,7 @@ CHANCE = 0.05
 def over_majority(test: Part, predicted: Ints) -> tuple[Mean, Mean, float]:
     """Return the accuracy, what it is above the commonest class in hindsight, and that class's share, with block errors.
 
-    Rows of several symbols are put one symbol after the other: their minutes are the same, so blocks are those of all symbols
-    together, by time.
+    Symbols move together, so a block of time holds the rows of all of them.
     """
     order = np.argsort(test.time, kind="stable")
     y, right = test.y[order], (predicted == test.y)[order].astype(float)
@@ -127,9 +126,8 @@ def noise_check(pipeline: Pipeline) -> Check:
     undo each other (Lo & MacKinlay, "Stock Market Prices Do Not Follow Random Walks", Review of Financial Studies 1, 1988).
     """
     best = level_noise_best_accuracy(float((pipeline.test.y == NEUTRAL).mean()))
-    symbol, ratio = min(
-        ((symbol, _variance_ratio(pipeline, symbol)) for symbol in pipeline.tables), key=lambda pair: pair[1], default=("", 1.0)
-    )
+    ratios = {symbol: _variance_ratio(pipeline, symbol) for symbol in pipeline.tables}
+    symbol, ratio = min(ratios.items(), key=lambda pair: pair[1])
     made_up = ratio < NOISE and pipeline.source != "synthetic"
     return Check(
         name="level-plus-noise",
