@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +31,22 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file; say whether it is ours. The system lets go of it when the process ends, however that happens."""
+    with path.open("a") as file:
+        ours = True
+        try:
+            if sys.platform == "win32":
+                import msvcrt  # noqa: PLC0415  only there
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl  # noqa: PLC0415  not there
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            ours = False
+        yield ours

@@ -2,6 +2,7 @@
 
     CrpbotError             the command line turns each into one line and exit code 2
     ├── CandleError         the market data breaks a rule of `Candles`, or cannot be read
+    ├── ExchangeError       a venue cannot be reached, refuses, or sends what cannot be
     ├── RecipeError         a recipe has an unknown key or an impossible value
     ├── DatasetError        the rows cannot carry the question: too few, not finite, the wrong features
     ├── TrainingError       training met numbers that are not finite
@@ -34,6 +35,10 @@ class CrpbotError(Exception):
 
 class CandleError(CrpbotError):
     """The market data breaks a rule of `Candles`, or cannot be read."""
+
+
+class ExchangeError(CrpbotError):
+    """A venue cannot be reached, refuses, or sends what cannot be."""
 
 
 class RecipeError(CrpbotError):

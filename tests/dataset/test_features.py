@@ -93,7 +93,7 @@ def test_no_window_reaches_over_a_gap(features: FeatureSet) -> None:
     results = []
     for seed in (2, 3):
         before = walk(300, seed=seed, level=7.0)
-        columns = {f.name: np.concatenate([getattr(before, f.name), getattr(after, f.name)]) for f in fields(Candles)}
+        columns = {f.name: np.concatenate([getattr(before, f.name), getattr(after, f.name)]) for f in fields(Candles)[:6]}
         columns["time"][300:] = before.time[-1] + 120_000 + after.time - after.time[0]
         found = compute_features(Candles(**columns), features)
         first = int(np.searchsorted(found.rows, 300))
@@ -145,7 +145,7 @@ def test_many_short_segments_are_as_good_as_one_by_one(features: FeatureSet) -> 
         time = MINUTE * (start + np.arange(len(part)))
         moved.append(Candles(time, part.open, part.high, part.low, part.close, part.volume))
         start += len(part) + 1
-    joined = Candles(*(np.concatenate([getattr(part, f.name) for part in moved]) for f in fields(Candles)))
+    joined = Candles(*(np.concatenate([getattr(part, f.name) for part in moved]) for f in fields(Candles)[:6]))
     alone = [compute_features(part, features).values for part in moved]
     np.testing.assert_array_equal(compute_features(joined, features).values, np.concatenate(alone))
     assert compute_features(joined[:0], features).values.shape == (0, len(features))

@@ -15,7 +15,7 @@ from crpbot.market.source import open_source
 
 
 def changed(market: Candles, column: str, row: int, value: float) -> Candles:
-    arrays = {f.name: getattr(market, f.name).copy() for f in fields(market)}
+    arrays = {f.name: getattr(market, f.name).copy() for f in fields(market)[:6]}
     arrays[column][row] = value
     return Candles(**arrays)
 

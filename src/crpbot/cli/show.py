@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +16,7 @@ from crpbot.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crpbot.market.exchange import Progress as Progressed
     from crpbot.model.training import Epoch
     from crpbot.quality.audit.audit import Audit
     from crpbot.quality.repair import Repaired
@@ -43,13 +44,7 @@ def training_progress() -> "Iterator[Callable[[str, Epoch], None]]":
 
         yield write
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[words]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors) as progress:
+    with Progress(*_columns(), console=errors) as progress:
         tasks: dict[str, object] = {}
 
         def watch(symbol: str, epoch: "Epoch") -> None:
@@ -104,6 +99,46 @@ def print_repair(repaired: "Repaired", out: Path, options: str) -> None:
         _say(f"written: {out}, repaired and unproven: the gates decide about it like any other (crpbot diagnose {out}{options})")
     else:
         _say("Nothing was written: no remedy lowers the log loss on rows that it was not fitted on.")
+
+
+@contextmanager
+def download_progress() -> "Iterator[Callable[[Progressed], None]]":
+    """Show minutes, speed and time left of each symbol, on standard error: a bar in a terminal, else a line for each tenth."""
+    errors = Console(stderr=True, highlight=False)
+    if not errors.is_terminal:
+        tenths: dict[str, int] = {}
+
+        def write(progress: "Progressed") -> None:
+            tenth = 10 * progress.rows // max(progress.of_rows, 1)
+            if tenths.get(progress.symbol) != tenth:
+                tenths[progress.symbol] = tenth
+                sys.stderr.write(f"{progress.symbol}  {_minutes(progress)}\n")
+
+        yield write
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(progress: "Progressed") -> None:
+            if progress.symbol not in tasks:
+                tasks[progress.symbol] = bars.add_task(progress.symbol, total=progress.of_rows, words="")
+            bars.update(tasks[progress.symbol], completed=progress.rows, words=_minutes(progress))
+
+        yield watch
+
+
+def _columns() -> "tuple[ProgressColumn, ...]":
+    return TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[words]}"), TimeRemainingColumn()
+
+
+def _minutes(progress: "Progressed") -> str:
+    return f"{progress.rows:,} of {progress.of_rows:,} minutes, {progress.rows_per_second:,.0f} a second"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from crpbot.dataset.features.compute import compute_features, rows_with_features
 from crpbot.dataset.features.sets import FeatureSet
 from crpbot.dataset.labels import LabelRule, label_moves
-from crpbot.market.candles import Candles
+from crpbot.market.candles import MINUTE, Candles
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,7 @@ class LabelledRows:
         moves: what the price did after each, shape `(n,)`.
         known: when that is known, in milliseconds of UTC, shape `(n,)`.
         labelled: which candles with features have a label too.
+        stand_ins: how many have none only because they are stand-ins for missing minutes, or their label looks at one.
 
     """
 
@@ -61,15 +62,28 @@ class LabelledRows:
     moves: NDArray[np.float64]
     known: NDArray[np.int64]
     labelled: NDArray[np.bool_]
+    stand_ins: int = 0
 
 
 def labelled_rows(candles: Candles, features: FeatureSet, rule: LabelRule, *, max_gap_minutes: int = 0) -> LabelledRows:
-    """Find the candles that have both features and a label; no window and no label crosses a gap."""
+    """Find the candles that have both features and a label; no window and no label crosses a gap or rests on a stand-in."""
     moves, known = label_moves(candles, rule, max_gap_minutes=max_gap_minutes)
     rows = rows_with_features(candles, features, max_gap_minutes=max_gap_minutes)
     labelled = np.isfinite(moves[rows])
+    stand_ins = 0
+    if candles.filled is not None:
+        real = ~_of_stand_ins(candles, candles.filled, known)[rows]
+        stand_ins = int((labelled & ~real).sum())
+        labelled &= real
     rows = rows[labelled]
-    return LabelledRows(rows, moves[rows], known[rows], labelled)
+    return LabelledRows(rows, moves[rows], known[rows], labelled, stand_ins)
+
+
+def _of_stand_ins(candles: Candles, filled: NDArray[np.bool_], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which candles are stand-ins for missing minutes, or have a label that looks at one."""
+    until = np.concatenate([[0], np.cumsum(filled)])
+    last = np.searchsorted(candles.time, known - MINUTE, side="right")
+    return until[np.maximum(last, np.arange(1, len(candles) + 1))] > until[:-1]
 
 
 def assemble(candles: Candles, features: FeatureSet, rule: LabelRule, *, max_gap_minutes: int = 0) -> Dataset:
@@ -84,7 +98,8 @@ def assemble(candles: Candles, features: FeatureSet, rule: LabelRule, *, max_gap
         moves=found.moves,
         dropped={
             "no features: too little history in the segment": len(candles) - len(x),
-            "no label: the horizon reaches over the end of the segment": int((~found.labelled).sum()),
+            "no label: the horizon reaches over the end of the segment": int((~found.labelled).sum()) - found.stand_ins,
+            **({"a stand-in for a missing minute, or a label that looks at one": found.stand_ins} if found.stand_ins else {}),
         },
     )
 

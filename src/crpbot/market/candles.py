@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,8 @@ class Candles:
         low: lowest price.
         close: last price.
         volume: amount traded, in base currency (BTC for BTC-USD).
+        filled: which candles are stand-ins for missing minutes, made by `market.fill`; None where none is. No row and no label is
+            made of them.
 
     Raises:
         CandleError: a row breaks a rule; the message names the row (counted from 0), the rule and the values.
@@ -54,19 +57,26 @@ class Candles:
     low: NDArray[np.float64]
     close: NDArray[np.float64]
     volume: NDArray[np.float64]
+    filled: NDArray[np.bool_] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            dtype = np.int64 if field.name == "time" else np.float64
-            column = np.ascontiguousarray(getattr(self, field.name), dtype=dtype).view()
+        if self.filled is not None and not np.any(self.filled):
+            object.__setattr__(self, "filled", None)
+        for one in self._columns():
+            dtype: type = {"time": np.int64, "filled": np.bool_}.get(one.name, np.float64)
+            column: NDArray[Any] = np.ascontiguousarray(getattr(self, one.name), dtype=dtype).view()
             column.flags.writeable = False
-            object.__setattr__(self, field.name, column)
+            object.__setattr__(self, one.name, column)
             if column.shape != self.time.shape or column.ndim != 1:
                 raise CandleError(
                     f"every column must have one value a candle: time has shape {self.time.shape}, "
-                    f"{field.name} has {column.shape}; pass arrays of one length"
+                    f"{one.name} has {column.shape}; pass arrays of one length"
                 )
         self._check_rows()
+
+    def _columns(self) -> "tuple[Field[Any], ...]":
+        """Return the columns that are there."""
+        return fields(self) if self.filled is not None else fields(self)[:6]
 
     def _check_rows(self) -> None:
         body_high, body_low = np.maximum(self.open, self.close), np.minimum(self.open, self.close)
@@ -88,7 +98,7 @@ class Candles:
     def _forbid(self, broken: NDArray[np.bool_], rule: Callable[[int], str]) -> None:
         if broken.any():
             row = int(broken.argmax())
-            found = ", ".join(f"{f.name}={getattr(self, f.name)[row]}" for f in fields(self)[1:])
+            found = ", ".join(f"{f.name}={getattr(self, f.name)[row]}" for f in fields(self)[1:6])
             raise CandleError(
                 f"row {row}: {rule(row)}; found time={_readable(int(self.time[row]))}, {found}; "
                 "correct or drop the row at its source"
@@ -98,7 +108,8 @@ class Candles:
         return len(self.time)
 
     def __getitem__(self, rows: slice) -> "Candles":
-        return Candles(*(getattr(self, f.name)[rows] for f in fields(self)))
+        filled = None if self.filled is None else self.filled[rows]
+        return Candles(*(getattr(self, f.name)[rows] for f in fields(self)[:6]), filled=filled)
 
     def segments(self, *, max_gap_minutes: int = 0) -> Iterator[slice]:
         """Yield the runs of rows without a gap, oldest first.
@@ -117,8 +128,8 @@ class Candles:
     def sha256(self) -> str:
         """The digest of every number, in the order of the columns."""
         digest = hashlib.sha256()
-        for field in fields(self):
-            digest.update(getattr(self, field.name).data)
+        for one in self._columns():
+            digest.update(getattr(self, one.name).data)
         return digest.hexdigest()
 
 

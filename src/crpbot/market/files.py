@@ -54,28 +54,39 @@ def read_candles(path: Path) -> Candles:
         CandleError: the file cannot be read, lacks a column or a value, or a row breaks a rule of `Candles`.
 
     """
-    frame = read_frame(path)
+    return candles_of(read_frame(path), str(path))
+
+
+def candles_of(frame: pl.DataFrame, where: str) -> Candles:
+    """Return the candles of a table; `where` names it in errors."""
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise CandleError(
-            f"{path}: candles need the columns {', '.join(COLUMNS)}; missing {', '.join(missing)}, "
+            f"{where}: candles need the columns {', '.join(COLUMNS)}; missing {', '.join(missing)}, "
             f"found {', '.join(frame.columns)}; rename or add them"
         )
     try:
         time = milliseconds(frame["time"])
         numbers = [_numbers(frame[column]) for column in COLUMNS[1:]]
-        candles = Candles(time, *numbers)
+        filled = frame["filled"].cast(pl.Boolean).fill_null(value=False).to_numpy() if "filled" in frame.columns else None
+        candles = Candles(time, *numbers, filled=filled)
     except CandleError as error:
-        raise CandleError(f"{path}: {error}") from None
+        raise CandleError(f"{where}: {error}") from None
     if not len(candles):
-        raise CandleError(f"{path}: candles must have at least one row, found none; check the file")
+        raise CandleError(f"{where}: candles must have at least one row, found none; check the file")
     return candles
 
 
 def write_candles(candles: Candles, path: Path) -> None:
     """Write `candles` as Parquet in the form that `read_candles` reads."""
-    frame = pl.DataFrame({column: getattr(candles, column) for column in COLUMNS})
-    frame.with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC"))).write_parquet(path)
+    frame_of(candles).write_parquet(path)
+
+
+def frame_of(candles: Candles) -> pl.DataFrame:
+    """Return candles as a table, `time` as a UTC timestamp in milliseconds; stand-ins are marked by a column `filled`."""
+    columns = COLUMNS if candles.filled is None else (*COLUMNS, "filled")
+    frame = pl.DataFrame({column: getattr(candles, column) for column in columns})
+    return frame.with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC")))
 
 
 def read_frame(path: Path) -> pl.DataFrame:

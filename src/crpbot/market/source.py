@@ -10,6 +10,7 @@ from typing import Literal
 from crpbot.errors import CandleError
 from crpbot.market.candles import Candles
 from crpbot.market.files import check_symbol, find_candles, read_candles
+from crpbot.market.lake import Lake, is_lake
 from crpbot.market.sample import SAMPLE, read_sample
 from crpbot.market.synthetic import DEFAULT_ROWS, DEFAULT_SYMBOLS, MARKETS, make_market
 
@@ -61,6 +62,8 @@ class Source:
 def open_source(text: str | None, *, symbols: Sequence[str] = (), seed: int = 0) -> Source:
     """Find out what `text` means: None is the bundled sample, `synthetic:NAME[:ROWS]` a known-answer market, else a path.
 
+    A path is a file, a folder of files, or a lake.
+
     Args:
         text: what a person typed.
         symbols: that are wanted; a known-answer market makes any, and one alone names a file whose name does not.
@@ -76,6 +79,9 @@ def open_source(text: str | None, *, symbols: Sequence[str] = (), seed: int = 0)
         return Source("sample", "the bundled sample", {name: partial(read_sample, name) for name in SAMPLE})
     if text.startswith("synthetic:"):
         return _synthetic(text, symbols or DEFAULT_SYMBOLS, seed)
+    if is_lake(text):
+        lake = Lake(text)
+        return Source("file", text, {name: partial(lake.read, name) for name in lake.symbols})
     files = dict(find_candles(Path(text)))
     if "" in files:
         if len(symbols) != 1:

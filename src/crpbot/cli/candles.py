@@ -1,0 +1,232 @@
+"""`crpbot candles`: download, import, check, resample and export candles."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crpbot.cli.options import HomeOption, SymbolOption, home_folder, now
+from crpbot.errors import CandleError, printable
+
+if TYPE_CHECKING:
+    from crpbot.market.check import Checked
+    from crpbot.market.lake import Lake
+
+app = typer.Typer(help="Candles: download, import, check, resample, export.", rich_markup_mode=None, no_args_is_help=True)
+
+LakeOption = Annotated[
+    Path | None, typer.Option("--lake", metavar="DIR", help="Where candles are kept. Default: `lake` in the user's data folder.")
+]
+_UNITS = {"m": 1, "h": 60, "d": 1_440}
+_SPANS = {"d": 1, "w": 7, "y": 365.25}
+
+
+@app.command("check")
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, a folder of files, or a lake.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Name every gap, duplicate, impossible or frozen candle, and say what each means for training.
+
+    Nothing is corrected. Exit 1 when something was found.
+
+    Example: crpbot candles check candles/
+    """
+    from crpbot.market.check import MEANINGS
+
+    looked = _look(path)
+    findings = [finding for one in looked for finding in one.findings]
+    if as_json:
+        plain = {kind: [one.to_dict() for one in findings if one.kind == kind] for kind in MEANINGS}
+        typer.echo(json.dumps({**plain, "symbols": [_facts(one) for one in looked], "passed": not findings}, indent=1))
+    else:
+        for one in looked:
+            _print(one)
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, Parquet, zip, .feather or .json.gz of others.")],
+    symbol: SymbolOption = None,
+    lake: LakeOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Take candles of others into the lake: whole files, checked row by row, or nothing.
+
+    Example: crpbot candles import BTCUSDT-1m-2024-06.zip
+    """
+    from crpbot.market.formats import read_foreign
+
+    read = [read_foreign(file, symbol=symbol) for file in files]  # every file is read before anything is written
+    store = _lake(lake, home)
+    for file, (name, candles) in zip(files, read, strict=True):
+        with store.lock(name):
+            store.add(name, candles, venue=f"file {file.name}")
+        typer.echo(f"{name}: {len(candles):,} candles of {printable(file.name)}")
+
+
+@app.command("export")
+def export(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV, Parquet, .feather or .json.gz (freqtrade).")],
+    symbol: Annotated[str, typer.Option("--symbol", help="Whose candles.")],
+    path: Annotated[Path | None, typer.Argument(metavar="[PATH]", help="A file, a folder or a lake. Default: the lake.")] = None,
+    fill: Annotated[
+        str, typer.Option(metavar="none|flat", help="Whether short gaps get marked stand-ins.")
+    ] = "none",
+    lake: LakeOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Write candles in a form of others.
+
+    With `--fill flat`, short gaps are filled with the close before and no volume, and marked in a column `filled` of
+    the Parquet file; no row and no label is made of a stand-in.
+
+    Example: crpbot candles export --symbol BTC-USD -o BTC_USDT-1m.feather
+    """
+    from crpbot.market.fill import fill_flat
+    from crpbot.market.formats import write_foreign
+    from crpbot.market.source import open_source
+
+    folder = path or _lake_folder(lake, home)
+    candles = open_source(str(folder), symbols=(symbol,)).read(symbol)
+    if fill not in {"none", "flat"} or (fill == "flat" and out.suffix not in {".parquet", ".csv"}):
+        raise CandleError(f"--fill must be none, or flat for .parquet or .csv, which can mark them; found {fill!r} and {out}")
+    if fill == "flat":
+        candles = fill_flat(candles)
+    write_foreign(candles, out, symbol=symbol)
+    typer.echo(f"{symbol}: {len(candles):,} candles written to {out}")
+
+
+@app.command("resample")
+def resample(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, a folder of files, or a lake.")],
+    to: Annotated[str, typer.Option("--to", metavar="5m|15m|1h|…", help="Length of the new candles.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV or Parquet.")],
+    symbol: SymbolOption = None,
+) -> None:
+    """Make longer candles of 1-minute ones. A candle with a missing minute is left out: gaps stay gaps.
+
+    Example: crpbot candles resample candles/ --symbol BTC-USD --to 15m -o BTC-USD-15m.parquet
+    """
+    from crpbot.market.formats import write_foreign
+    from crpbot.market.resample import resample as longer
+    from crpbot.market.source import open_source
+
+    source = open_source(str(path), symbols=(symbol,) if symbol else ())
+    name = symbol or source.only_symbol()
+    candles = source.read(name)
+    made = longer(candles, _minutes(to))
+    write_foreign(made, out, symbol=name)
+    typer.echo(f"{len(made):,} candles of {to} of {len(candles):,} of a minute written to {out}")
+
+
+@app.command("download")
+def download(
+    symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL...", help="As BTC-USD.")],
+    since: Annotated[str, typer.Option(metavar="2y|90d|2024-06-01", help="How far back.")] = "2y",
+    until: Annotated[str | None, typer.Option(metavar="DAY", help="The day after the last. Default: now.")] = None,
+    venue: Annotated[str, typer.Option(metavar="NAME", help="coinbase, coinbase-advanced, binance or kraken.")] = "coinbase",
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="URL", help="Of a proxy, instead of the venue's own.")
+    ] = None,
+    lake: LakeOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Download 1-minute candles into the lake, and only those that are missing.
+
+    Interrupted, it goes on where it was. Only closed candles are kept; a minute that the venue does not have stays a gap.
+
+    Example: crpbot candles download BTC-USD ETH-USD SOL-USD --since 2y --venue coinbase
+    """
+    from crpbot.cli.show import download_progress
+    from crpbot.market.exchange import download as fetch
+
+    moment = now()
+    store = _lake(lake, home)
+    with download_progress() as watch:
+        done = fetch(
+            store,
+            tuple(symbols),
+            venue=venue,
+            since=_day(since, moment),
+            until=moment if until is None else _day(until, moment),
+            now=now,
+            address=address,
+            watch=watch,
+        )
+    for one in done:
+        typer.echo(f"{one.symbol}: {one.rows:,} candles added, {one.absent:,} minutes that {venue} does not have")
+
+
+def _look(path: Path) -> list["Checked"]:
+    from crpbot.market.check import check_columns, check_file
+    from crpbot.market.files import COLUMNS, find_candles
+    from crpbot.market.lake import Lake, is_lake
+
+    if not is_lake(path):
+        return [check_file(file, symbol or path.stem) for symbol, file in find_candles(path).items()]
+    store = Lake(path)
+    found = []
+    for symbol in store.symbols:
+        candles = store.read(symbol)
+        found.append(check_columns(symbol, candles.time, {name: getattr(candles, name) for name in COLUMNS[1:]}))
+    return found
+
+
+def _facts(one: "Checked") -> dict[str, object]:
+    from crpbot.market.candles import MINUTE, utc
+
+    first, last = (utc(time - time % MINUTE) for time in (one.first, one.last))
+    return {"symbol": one.symbol, "rows": one.rows, "first": first, "last": last}
+
+
+def _print(one: "Checked") -> None:
+    from crpbot.market.check import MEANINGS
+
+    facts = _facts(one)
+    typer.echo(
+        f"{printable(one.symbol)}: {one.rows:,} candles from {facts['first']} to {facts['last']}"
+        + ("" if one.findings else ", complete")
+    )
+    for kind in MEANINGS:
+        of_kind = [finding for finding in one.findings if finding.kind == kind]
+        if of_kind:
+            typer.echo(f"  {kind.replace('_', ' ')} ({len(of_kind)}): {MEANINGS[kind]}")
+            for finding in of_kind[:20]:
+                typer.echo(f"    {finding}")
+            if of_kind[20:]:
+                typer.echo(f"    and {len(of_kind) - 20} more: --json names them all")
+
+
+def _lake_folder(lake: Path | None, home: Path | None) -> Path:
+    return lake or home_folder(home) / "lake"
+
+
+def _lake(lake: Path | None, home: Path | None) -> "Lake":
+    from crpbot.market.lake import Lake
+
+    return Lake(_lake_folder(lake, home))
+
+
+def _minutes(text: str) -> int:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isdigit() or int(number) < 1:
+        raise CandleError(f"--to must be minutes, hours or days, such as 5m, 1h or 1d; found {text!r}; correct it")
+    return int(number) * _UNITS[unit]
+
+
+def _day(text: str, moment: int) -> int:
+    """Return the moment that `2y`, `90d`, `6w` ago or a day means, in milliseconds of UTC, on the whole minute."""
+    number, unit = text[:-1], text[-1:]
+    if unit in _SPANS and number.isdigit():
+        back = timedelta(days=int(number) * _SPANS[unit])
+        return (moment - int(back.total_seconds() * 1_000)) // 60_000 * 60_000
+    try:
+        day = datetime.fromisoformat(text)
+    except ValueError:
+        raise CandleError(f"a time must be a span such as 2y or 90d, or a day such as 2024-06-01; found {text!r}") from None
+    return int((day if day.tzinfo else day.replace(tzinfo=UTC)).timestamp() * 1_000) // 60_000 * 60_000

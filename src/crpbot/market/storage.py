@@ -1,0 +1,128 @@
+"""Where a lake lies: a folder, or a bucket that speaks S3. A file appears whole or not at all on both."""
+
+import io
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from crpbot.disk import locked, write_whole
+from crpbot.errors import CandleError
+
+STALE = 900.0
+"""Seconds after which the lock of a bucket counts as left behind by a process that was killed: a download renews it."""
+
+
+class Storage(Protocol):
+    """Named files; a name has at most one slash."""
+
+    def names(self) -> Mapping[str, int]:
+        """Return every file with its size in bytes."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file; `FileNotFoundError` where there is none."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+
+    def lock(self, name: str) -> AbstractContextManager[bool]:
+        """Hold a lock; say whether it is ours."""
+
+
+class Folder:
+    """Files under a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    def names(self) -> Mapping[str, int]:
+        """Return every file with its size in bytes."""
+        return {path.relative_to(self._root).as_posix(): path.stat().st_size for path in self._root.glob("*/*") if path.is_file()}
+
+    def read(self, name: str) -> bytes:
+        """Return a file."""
+        return (self._root / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+        write_whole(self._root / name, content)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """Hold a lock file; the system lets go of it when the process ends."""
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path) as ours:
+            yield ours
+
+
+class Bucket:
+    """Objects under a prefix of a bucket; credentials, region and address come from the AWS_* variables and files, as always."""
+
+    def __init__(self, address: str) -> None:
+        import boto3  # noqa: PLC0415  only who has a lake in a bucket needs it
+
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise CandleError(f"a lake in a bucket must be s3://BUCKET/PREFIX, found {address!r}; name the bucket")
+        self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._client: Any = boto3.client("s3")
+
+    def __str__(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def names(self) -> Mapping[str, int]:
+        """Return every object with its size in bytes."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        return {one["Key"].removeprefix(self._prefix): int(one["Size"]) for page in pages for one in page.get("Contents", ())}
+
+    def read(self, name: str) -> bytes:
+        """Return an object."""
+        try:
+            return bytes(self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read())
+        except self._client.exceptions.NoSuchKey:
+            raise FileNotFoundError(f"{self}/{name}") from None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object, which a bucket does whole or not at all."""
+        self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=io.BytesIO(content))
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """Hold an object that only one may create; one that is older than a quarter of an hour was left behind."""
+        ours = self._take(name)
+        try:
+            yield ours
+        finally:
+            if ours:
+                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    def _take(self, name: str) -> bool:
+        from botocore.exceptions import ClientError  # noqa: PLC0415
+
+        key = self._prefix + name
+        owner = f"{socket.gethostname()} {os.getpid()}".encode()
+        for _ in range(2):
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=owner, IfNoneMatch="*")
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in {"PreconditionFailed", "ConditionalRequestConflict"}:
+                    raise
+                held = self._client.head_object(Bucket=self._bucket, Key=key)["LastModified"].timestamp()
+                if time.time() - held < STALE:
+                    return False
+                self._client.delete_object(Bucket=self._bucket, Key=key)
+            else:
+                return True
+        return False
+
+
+def storage_of(place: Path | str) -> Storage:
+    """Return the storage that a folder or `s3://BUCKET/PREFIX` is."""
+    return Bucket(str(place)) if str(place).startswith("s3://") else Folder(Path(place))
