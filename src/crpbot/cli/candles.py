@@ -74,9 +74,7 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV, Parquet, .feather or .json.gz (freqtrade).")],
     symbol: Annotated[str, typer.Option("--symbol", help="Whose candles.")],
     path: Annotated[Path | None, typer.Argument(metavar="[PATH]", help="A file, a folder or a lake. Default: the lake.")] = None,
-    fill: Annotated[
-        str, typer.Option(metavar="none|flat", help="Whether short gaps get marked stand-ins.")
-    ] = "none",
+    fill: Annotated[str, typer.Option(metavar="none|flat", help="Whether short gaps get marked stand-ins.")] = "none",
     lake: LakeOption = None,
     home: HomeOption = None,
 ) -> None:
