@@ -56,12 +56,12 @@ class Finding:
     remedy: str = ""
 
 
-def examine(*, home: Path, lake: Path, venue: str, now: Callable[[], int], address: str | None = None) -> tuple[Finding, ...]:
+def examine(*, home: Path, lake: str, venue: str, now: Callable[[], int], address: str | None = None) -> tuple[Finding, ...]:
     """Look at everything.
 
     Args:
         home: folder of registry, journal and lake.
-        lake: folder of the candles.
+        lake: folder or bucket of the candles.
         venue: whose address is asked.
         now: the clock, in milliseconds of UTC.
         address: instead of the venue's own.
@@ -119,7 +119,7 @@ def _venue(venue: str, address: str, now: Callable[[], int]) -> tuple[Finding, .
     return (reached, Finding(name="clock", status="good", words=words))
 
 
-def _lake(folder: Path) -> Finding:
+def _lake(folder: str) -> Finding:
     lake = Lake(folder)
     if not lake.symbols:
         remedy = "crpbot candles download BTC-USD, if you want candles of your own"

@@ -15,6 +15,7 @@ from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.check import check_file
 from crpbot.market.files import COLUMNS, read_candles, write_candles
 from crpbot.market.fill import fill_flat
+from crpbot.market.lake import Lake
 from crpbot.market.synthetic import make_market
 
 WHOLE = make_market("random-walk", "BTC-USD", rows=1_200)
@@ -50,6 +51,14 @@ def test_no_row_and_no_label_is_made_of_a_stand_in() -> None:
     assert not np.isin(WHOLE.time[585:602], filled.time).any()
     assert np.isin(WHOLE.time[[584, 602]], filled.time).all()
     assert "stand-in" not in " ".join(plain.dropped)
+
+
+def test_the_lake_keeps_the_marks(tmp_path: Path) -> None:
+    filled = fill_flat(without([600, 601]))
+    lake = Lake(tmp_path)
+    lake.add("BTC-USD", filled[:601], venue="file")
+    lake.add("BTC-USD", filled[590:], venue="file")
+    assert lake.read("BTC-USD").sha256 == filled.sha256
 
 
 def test_the_mark_is_kept_in_the_file_and_named_by_the_check(tmp_path: Path) -> None:

@@ -78,3 +78,9 @@ def test_one_at_a_time_writes_to_a_bucket_and_what_was_left_behind_does_not_lock
         pass
     with pytest.raises(CandleError, match="name the bucket"):
         Lake("s3://")
+
+
+def test_a_bucket_that_is_not_there_is_one_line(bucket: str) -> None:
+    with pytest.raises(CandleError, match=r"the bucket of s3://nobody/here must answer.*check credentials"):
+        _ = Lake("s3://nobody/here").symbols
+    assert bucket

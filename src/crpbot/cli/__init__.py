@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_EXTRAS = {"torch": "train", "sklearn": "train", "ccxt": "live", "boto3": "cloud"}
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer exports the heirs of its usage error, not the error itself
 
 
@@ -50,9 +51,10 @@ def main() -> None:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if error.name not in {"torch", "sklearn"}:
+        extra = _EXTRAS.get(error.name or "")
+        if extra is None:
             raise
-        sys.stderr.write(f"error: this command needs the extra `train`, found no {error.name}; pip install 'crpbot[train]'\n")
+        sys.stderr.write(f"error: this command needs the extra `{extra}`, found no {error.name}; pip install 'crpbot[{extra}]'\n")
         sys.exit(2)
     except OSError as error:
         sys.stderr.write(f"error: the file system must allow this, found {error}; check path, rights and space\n")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Candles: download, import, check, resample, export.", rich_markup_mode=None, no_args_is_help=True)
 
 LakeOption = Annotated[
-    Path | None, typer.Option("--lake", metavar="DIR", help="Where candles are kept. Default: `lake` in the user's data folder.")
+    str | None,
+    typer.Option("--lake", metavar="DIR|s3://…", help="Where candles are kept. Default: `lake` in the user's data folder."),
 ]
 _UNITS = {"m": 1, "h": 60, "d": 1_440}
 _SPANS = {"d": 1, "w": 7, "y": 365.25}
@@ -25,7 +26,7 @@ _SPANS = {"d": 1, "w": 7, "y": 365.25}
 
 @app.command("check")
 def check(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, a folder of files, or a lake.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder of files, or a lake.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Name every gap, duplicate, impossible or frozen candle, and say what each means for training.
@@ -73,7 +74,7 @@ def import_(
 def export(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV, Parquet, .feather or .json.gz (freqtrade).")],
     symbol: Annotated[str, typer.Option("--symbol", help="Whose candles.")],
-    path: Annotated[Path | None, typer.Argument(metavar="[PATH]", help="A file, a folder or a lake. Default: the lake.")] = None,
+    path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="A file, a folder or a lake. Default: the lake.")] = None,
     fill: Annotated[str, typer.Option(metavar="none|flat", help="Whether short gaps get marked stand-ins.")] = "none",
     lake: LakeOption = None,
     home: HomeOption = None,
@@ -90,7 +91,7 @@ def export(
     from crpbot.market.source import open_source
 
     folder = path or _lake_folder(lake, home)
-    candles = open_source(str(folder), symbols=(symbol,)).read(symbol)
+    candles = open_source(folder, symbols=(symbol,)).read(symbol)
     if fill not in {"none", "flat"} or (fill == "flat" and out.suffix not in {".parquet", ".csv"}):
         raise CandleError(f"--fill must be none, or flat for .parquet or .csv, which can mark them; found {fill!r} and {out}")
     if fill == "flat":
@@ -101,7 +102,7 @@ def export(
 
 @app.command("resample")
 def resample(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, a folder of files, or a lake.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder of files, or a lake.")],
     to: Annotated[str, typer.Option("--to", metavar="5m|15m|1h|…", help="Length of the new candles.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV or Parquet.")],
     symbol: SymbolOption = None,
@@ -114,7 +115,7 @@ def resample(
     from crpbot.market.resample import resample as longer
     from crpbot.market.source import open_source
 
-    source = open_source(str(path), symbols=(symbol,) if symbol else ())
+    source = open_source(path, symbols=(symbol,) if symbol else ())
     name = symbol or source.only_symbol()
     candles = source.read(name)
     made = longer(candles, _minutes(to))
@@ -160,18 +161,19 @@ def download(
         typer.echo(f"{one.symbol}: {one.rows:,} candles added, {one.absent:,} minutes that {venue} does not have")
 
 
-def _look(path: Path) -> list["Checked"]:
+def _look(path: str) -> list["Checked"]:
     from crpbot.market.check import check_columns, check_file
     from crpbot.market.files import COLUMNS, find_candles
     from crpbot.market.lake import Lake, is_lake
 
     if not is_lake(path):
-        return [check_file(file, symbol or path.stem) for symbol, file in find_candles(path).items()]
+        return [check_file(file, symbol or file.stem) for symbol, file in find_candles(Path(path)).items()]
     store = Lake(path)
     found = []
     for symbol in store.symbols:
         candles = store.read(symbol)
-        found.append(check_columns(symbol, candles.time, {name: getattr(candles, name) for name in COLUMNS[1:]}))
+        columns = {name: getattr(candles, name) for name in COLUMNS[1:]}
+        found.append(check_columns(symbol, candles.time, columns, candles.filled))
     return found
 
 
@@ -200,11 +202,11 @@ def _print(one: "Checked") -> None:
                 typer.echo(f"    and {len(of_kind) - 20} more: --json names them all")
 
 
-def _lake_folder(lake: Path | None, home: Path | None) -> Path:
-    return lake or home_folder(home) / "lake"
+def _lake_folder(lake: str | None, home: Path | None) -> str:
+    return lake or str(home_folder(home) / "lake")
 
 
-def _lake(lake: Path | None, home: Path | None) -> "Lake":
+def _lake(lake: str | None, home: Path | None) -> "Lake":
     from crpbot.market.lake import Lake
 
     return Lake(_lake_folder(lake, home))

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from crpbot.cli.options import HomeOption, home_folder, now
 
 def command(
     venue: Annotated[str, typer.Option(metavar="NAME", help="Whose address is asked.")] = "coinbase",
-    lake: Annotated[Path | None, typer.Option("--lake", metavar="DIR", help="Where candles are kept.")] = None,
+    lake: Annotated[str | None, typer.Option("--lake", metavar="DIR|s3://…", help="Where candles are kept.")] = None,
     home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     address: Annotated[str | None, typer.Option("--address", metavar="URL", help="Instead of the venue's own.")] = None,
@@ -27,7 +26,7 @@ def command(
     from crpbot.errors import printable
 
     folder = home_folder(home)
-    findings = examine(home=folder, lake=lake or folder / "lake", venue=venue, now=now, address=address)
+    findings = examine(home=folder, lake=lake or str(folder / "lake"), venue=venue, now=now, address=address)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:

@@ -115,7 +115,8 @@ class Lake:
         months = self._between(symbol, since, until)
         if not months:
             raise CandleError(f"the lake {self} must hold candles of {symbol}, found none; crpbot candles download {symbol}")
-        candles = candles_of(pl.concat([self._table(symbol, name) for name in months]), f"{self}/{symbol}")
+        tables = [self._table(symbol, name) for name in months]
+        candles = candles_of(pl.concat(tables, how="diagonal"), f"{self}/{symbol}")  # a column `filled` may be in some
         first = 0 if since is None else int(np.searchsorted(candles.time, since))
         return candles[first : len(candles) if until is None else int(np.searchsorted(candles.time, until))]
 
@@ -196,7 +197,8 @@ class Lake:
         time = np.concatenate([old.time, new.time[other]])
         order = np.argsort(time)
         columns = (np.concatenate([getattr(old, column), getattr(new, column)[other]])[order] for column in COLUMNS[1:])
-        return Candles(time[order], *columns)
+        filled = np.concatenate([_marks(old), _marks(new)[other]])[order]
+        return Candles(time[order], *columns, filled=filled)
 
     def _months(self, symbol: str) -> Mapping[str, int]:
         """Return the months of a symbol with the sizes of their files, oldest first."""
@@ -216,10 +218,10 @@ class Lake:
         time = np.concatenate([np.empty(0, np.int64), *parts])
         return time[(time >= since) & (time < until)]
 
-    def _table(self, symbol: str, name: str, columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
+    def _table(self, symbol: str, name: str, columns: list[str] | None = None) -> pl.DataFrame:
         where = f"{symbol}/{name}.parquet"
         try:
-            return pl.read_parquet(io.BytesIO(self._storage.read(where)), columns=list(columns))
+            return pl.read_parquet(io.BytesIO(self._storage.read(where)), columns=columns)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise CandleError(f"{self}/{where} must be readable: {error}; restore or delete that month") from None
 
@@ -254,6 +256,11 @@ class Lake:
     def _store(self, manifest: Manifest) -> None:
         plain = {"format": FORMAT, **asdict(manifest)}
         self._storage.write(f"{manifest.symbol}/{MANIFEST}", (json.dumps(plain, indent=1) + "\n").encode())
+
+
+def _marks(candles: Candles) -> NDArray[np.bool_]:
+    """Return which candles are stand-ins."""
+    return np.zeros(len(candles), bool) if candles.filled is None else candles.filled
 
 
 def runs_of(times: Times) -> list[Span]:

@@ -72,36 +72,53 @@ class Bucket:
         if not bucket:
             raise CandleError(f"a lake in a bucket must be s3://BUCKET/PREFIX, found {address!r}; name the bucket")
         self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._client: Any = boto3.client("s3")
+        with self._speaking():
+            self._client: Any = boto3.client("s3")
 
     def __str__(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def names(self) -> Mapping[str, int]:
         """Return every object with its size in bytes."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        return {one["Key"].removeprefix(self._prefix): int(one["Size"]) for page in pages for one in page.get("Contents", ())}
+        with self._speaking():
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            return {one["Key"].removeprefix(self._prefix): int(one["Size"]) for page in pages for one in page.get("Contents", ())}
 
     def read(self, name: str) -> bytes:
         """Return an object."""
-        try:
-            return bytes(self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read())
-        except self._client.exceptions.NoSuchKey:
-            raise FileNotFoundError(f"{self}/{name}") from None
+        with self._speaking():
+            try:
+                return bytes(self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read())
+            except self._client.exceptions.NoSuchKey:
+                raise FileNotFoundError(f"{self}/{name}") from None
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object, which a bucket does whole or not at all."""
-        self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=io.BytesIO(content))
+        with self._speaking():
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=io.BytesIO(content))
 
     @contextmanager
     def lock(self, name: str) -> Iterator[bool]:
         """Hold an object that only one may create; one that is older than a quarter of an hour was left behind."""
-        ours = self._take(name)
+        with self._speaking():
+            ours = self._take(name)
         try:
             yield ours
         finally:
             if ours:
                 self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Turn what boto3 raises into one line of ours; it names no secret."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise CandleError(
+                f"the bucket of {self} must answer, found {error}; check credentials, region, address and rights"
+            ) from None
 
     def _take(self, name: str) -> bool:
         from botocore.exceptions import ClientError  # noqa: PLC0415
