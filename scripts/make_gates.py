@@ -60,9 +60,9 @@ class Study:
 STUDIES = (
     Study("random-walk", 20, 200_000, 50),
     Study("volatile", 10, 200_000, 20),
-    Study("planted-edge", 10, TWO_YEARS, 4, own=True),
-    Study("planted-edge-2", 2, TWO_YEARS, 4, own=True),
-    Study("planted-edge-1", 2, TWO_YEARS, 4, own=True),
+    Study("planted-edge", 9, TWO_YEARS, 4, own=True),
+    Study("planted-edge-2", 1, TWO_YEARS, 4, own=True),
+    Study("planted-edge-1", 1, TWO_YEARS, 4, own=True),
     Study("planted-edge-joint", 2, TWO_YEARS, 4, own=True),
     Study("level-noise", 3, 200_000, 5),
 )

@@ -68,6 +68,8 @@ def examine(*, home: Path, lake: str, venue: str, now: Callable[[], int], addres
 
     """
     where = address or ADDRESSES.get(venue)
+    if address is not None and "@" in address:
+        raise CandleError("an address must not carry a password, since addresses are printed; found one; leave it out")
     if where is None:
         raise CandleError(f"a venue must be one of {', '.join(ADDRESSES)}, found {venue!r}; choose one")
     return (_python(), *(_extra(name) for name in EXTRAS), _disk(home), *_venue(venue, where, now), _lake(lake), _aws())
@@ -101,8 +103,8 @@ def _disk(home: Path) -> Finding:
 
 def _venue(venue: str, address: str, now: Callable[[], int]) -> tuple[Finding, ...]:
     """Ask the venue for the time: it is reachable, and its clock shows how far ours is off."""
-    request = urllib.request.Request(address, headers={"User-Agent": "crpbot"})  # noqa: S310  addresses are ours or the user's
     try:
+        request = urllib.request.Request(address, headers={"User-Agent": "crpbot"})  # noqa: S310  addresses are ours or the user's
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
             stamp, ours = answer.headers.get("Date"), now()
     except (urllib.error.URLError, OSError, ValueError) as error:

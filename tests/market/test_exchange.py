@@ -456,3 +456,22 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path: Path) -> None:
         for symbol, source in MARKETS.items():
             assert Lake(tmp_path).read(symbol).sha256 == source.sha256
         assert here.house.requests["candles"] <= 20 + 2 * 2  # two kills lost at most one page a symbol each
+
+
+def test_a_clock_that_runs_ahead_keeps_no_open_candle_and_calls_nothing_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours is an hour ahead; the venue's answers tell the time."""
+    from email.utils import formatdate
+
+    import venues
+
+    moment = END - 100 * MINUTE + 30_000
+    monkeypatch.setattr(venues.Handler, "date_time_string", lambda *_: formatdate(moment / 1_000, usegmt=True))
+    with scene(now=moment) as here:
+        lake = Lake(tmp_path)
+        here.fill("coinbase", START, END, into=lake, now=lambda: moment + 60 * MINUTE)
+        until = moment // MINUTE * MINUTE
+        for symbol, source in MARKETS.items():
+            assert lake.read(symbol).sha256 == part(source, START, until).sha256
+            assert list(lake.missing(symbol, START, END))[-1] == (until, END)

@@ -138,3 +138,27 @@ def test_a_lake_is_a_source_of_candles(tmp_path: Path) -> None:
     source = open_source(str(tmp_path))
     assert (source.kind, source.symbols) == ("file", ("BTC-USD",))
     assert source.read("BTC-USD").sha256 == SOURCE.sha256
+
+
+def test_a_lake_without_its_manifest_is_still_one(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.add("BTC-USD", SOURCE, venue="here")
+    (tmp_path / "BTC-USD" / "manifest.json").unlink()
+    assert lake.symbols == ("BTC-USD",)
+    assert lake.manifest("BTC-USD").rows == 3_000
+    assert open_source(str(tmp_path)).read("BTC-USD").sha256 == SOURCE.sha256
+
+
+def test_a_minute_that_came_after_all_is_not_absent_any_more(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.add("BTC-USD", SOURCE[:10], venue="here", asked=(int(SOURCE.time[0]), int(SOURCE.time[20])))
+    assert lake.manifest("BTC-USD").absent == ((int(SOURCE.time[10]), int(SOURCE.time[20])),)
+    lake.add("BTC-USD", SOURCE[12:15], venue="file")
+    assert lake.manifest("BTC-USD").absent == tuple(runs_of(SOURCE.time[np.r_[10:12, 15:20]]))
+
+
+def test_work_in_progress_of_another_process_is_not_seen(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.add("BTC-USD", SOURCE, venue="here")
+    (tmp_path / "BTC-USD" / ".2024-03.parquet.x.partial").write_bytes(b"half")
+    assert [month.name for month in lake.manifest("BTC-USD").months] == ["2024-01", "2024-02"]

@@ -1,5 +1,6 @@
 """A lake in a bucket: real boto3 over HTTP to a server that speaks S3, on loopback."""
 
+import urllib.request
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,6 +32,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")).close()
     boto3.client("s3").create_bucket(Bucket="candles")
     yield "s3://candles/two/years"
     server.stop()
@@ -84,3 +86,15 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket: str) -> None:
     with pytest.raises(CandleError, match=r"the bucket of s3://nobody/here must answer.*check credentials"):
         _ = Lake("s3://nobody/here").symbols
     assert bucket
+
+
+def test_writing_renews_the_lock_and_a_lock_that_was_taken_over_is_noticed(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crpbot.market.storage.STALE", -1.0)  # everything is stale, and every write renews
+    first, second = Lake(bucket), Lake(bucket)
+    with first.lock("BTC-USD"):
+        first.add("BTC-USD", MARKET[:100], venue="here")
+        with second.lock("BTC-USD"):
+            with pytest.raises(CandleError, match="must stay ours while we write"):
+                first.add("BTC-USD", MARKET[100:200], venue="here")
+            second.add("BTC-USD", MARKET[100:200], venue="here")
+    assert len(first.read("BTC-USD")) == 200

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pipelines import NAMES, edge, features, rows_of, sound, split, trained
+from pipelines import NAMES, RULE, edge, features, rows_of, sound, split, trained
 
+from crpbot.dataset.labels import label_moves, of_stand_ins
 from crpbot.errors import DatasetError
 from crpbot.market.candles import Candles
+from crpbot.market.files import COLUMNS
+from crpbot.market.fill import fill_flat
 from crpbot.market.synthetic import level_noise_best_accuracy
 from crpbot.quality.audit.audit import Audit, audit_pipeline
 from crpbot.quality.audit.path import future_overwrite
@@ -278,3 +281,15 @@ def test_the_planted_leak_of_a_friend_is_still_a_leak() -> None:
     found = audit(pipeline)
     assert found.leaks[0] == "random-split"
     assert "scaler-saw-test-rows" in found.leaks
+
+
+def test_stand_ins_for_missing_minutes_are_no_rows_that_were_left_out() -> None:
+    whole = edge()
+    holes = np.delete(np.arange(len(whole)), [9_000, 9_001, 25_000])
+    filled = fill_flat(Candles(*(getattr(whole, name)[holes] for name in COLUMNS)))
+    time = features(filled)[0]
+    marked = of_stand_ins(filled, label_moves(filled, RULE)[1])
+    kept = time[~marked[np.searchsorted(filled.time, time)]][:-15]
+    pipeline = dataclasses.replace(sound(), candles={S0: filled}, blocks={S0: split(kept)}, scaler=None)
+    assert rows_check(pipeline).status == "passed"
+    assert rows_check(pipeline).value == 1.0

@@ -53,7 +53,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "")
         if extra is None:
-            raise
+            traceback.print_exc()
+            sys.exit(3)
         sys.stderr.write(f"error: this command needs the extra `{extra}`, found no {error.name}; pip install 'crpbot[{extra}]'\n")
         sys.exit(2)
     except OSError as error:

@@ -21,6 +21,7 @@ LakeOption = Annotated[
     typer.Option("--lake", metavar="DIR|s3://…", help="Where candles are kept. Default: `lake` in the user's data folder."),
 ]
 _UNITS = {"m": 1, "h": 60, "d": 1_440}
+_FIRST = 1_230_768_000_000
 _SPANS = {"d": 1, "w": 7, "y": 365.25}
 
 
@@ -56,7 +57,7 @@ def import_(
     lake: LakeOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Take candles of others into the lake: whole files, checked row by row, or nothing.
+    """Take candles of others into the lake: each file whole, checked row by row, or not at all.
 
     Example: crpbot candles import BTCUSDT-1m-2024-06.zip
     """
@@ -154,7 +155,7 @@ def download(
             since=_day(since, moment),
             until=moment if until is None else _day(until, moment),
             now=now,
-            address=address,
+            address=_open_address(address),
             watch=watch,
         )
     for one in done:
@@ -171,6 +172,8 @@ def _look(path: str) -> list["Checked"]:
     store = Lake(path)
     found = []
     for symbol in store.symbols:
+        if not store.manifest(symbol).months:
+            continue
         candles = store.read(symbol)
         columns = {name: getattr(candles, name) for name in COLUMNS[1:]}
         found.append(check_columns(symbol, candles.time, columns, candles.filled))
@@ -214,7 +217,7 @@ def _lake(lake: str | None, home: Path | None) -> "Lake":
 
 def _minutes(text: str) -> int:
     number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isdigit() or int(number) < 1:
+    if unit not in _UNITS or not _whole(number) or not 1 <= int(number) <= 1_440:
         raise CandleError(f"--to must be minutes, hours or days, such as 5m, 1h or 1d; found {text!r}; correct it")
     return int(number) * _UNITS[unit]
 
@@ -222,11 +225,27 @@ def _minutes(text: str) -> int:
 def _day(text: str, moment: int) -> int:
     """Return the moment that `2y`, `90d`, `6w` ago or a day means, in milliseconds of UTC, on the whole minute."""
     number, unit = text[:-1], text[-1:]
-    if unit in _SPANS and number.isdigit():
-        back = timedelta(days=int(number) * _SPANS[unit])
-        return (moment - int(back.total_seconds() * 1_000)) // 60_000 * 60_000
     try:
-        day = datetime.fromisoformat(text)
-    except ValueError:
-        raise CandleError(f"a time must be a span such as 2y or 90d, or a day such as 2024-06-01; found {text!r}") from None
-    return int((day if day.tzinfo else day.replace(tzinfo=UTC)).timestamp() * 1_000) // 60_000 * 60_000
+        if unit in _SPANS and _whole(number):
+            found = moment - int(timedelta(days=int(number) * _SPANS[unit]).total_seconds() * 1_000)
+        else:
+            day = datetime.fromisoformat(text)
+            found = int((day if day.tzinfo else day.replace(tzinfo=UTC)).timestamp() * 1_000)
+    except (ValueError, OverflowError):
+        raise CandleError(
+            f"a time must be a span such as 2y or 90d, or a day such as 2024-06-01; found {text!r}; correct it"
+        ) from None
+    if found < _FIRST:
+        raise CandleError(f"a time must not be before 2009, when the first coin was made, found {text!r}; correct it")
+    return found // 60_000 * 60_000
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _open_address(address: str | None) -> str | None:
+    """Return an address that can be printed: it may carry no password."""
+    if address is not None and "@" in address:
+        raise CandleError("an address must not carry a password, since addresses are printed; found one; leave it out")
+    return address

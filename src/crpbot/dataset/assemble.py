@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.features.compute import compute_features, rows_with_features
 from crpbot.dataset.features.sets import FeatureSet
-from crpbot.dataset.labels import LabelRule, label_moves
-from crpbot.market.candles import MINUTE, Candles
+from crpbot.dataset.labels import LabelRule, label_moves, of_stand_ins
+from crpbot.market.candles import Candles
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +70,11 @@ def labelled_rows(candles: Candles, features: FeatureSet, rule: LabelRule, *, ma
     moves, known = label_moves(candles, rule, max_gap_minutes=max_gap_minutes)
     rows = rows_with_features(candles, features, max_gap_minutes=max_gap_minutes)
     labelled = np.isfinite(moves[rows])
-    stand_ins = 0
-    if candles.filled is not None:
-        real = ~_of_stand_ins(candles, candles.filled, known)[rows]
-        stand_ins = int((labelled & ~real).sum())
-        labelled &= real
+    marked = of_stand_ins(candles, known)[rows]
+    stand_ins = int((labelled & marked).sum())
+    labelled &= ~marked
     rows = rows[labelled]
     return LabelledRows(rows, moves[rows], known[rows], labelled, stand_ins)
-
-
-def _of_stand_ins(candles: Candles, filled: NDArray[np.bool_], known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which candles are stand-ins for missing minutes, or have a label that looks at one."""
-    until = np.concatenate([[0], np.cumsum(filled)])
-    last = np.searchsorted(candles.time, known - MINUTE, side="right")
-    return until[np.maximum(last, np.arange(1, len(candles) + 1))] > until[:-1]
 
 
 def assemble(candles: Candles, features: FeatureSet, rule: LabelRule, *, max_gap_minutes: int = 0) -> Dataset:

@@ -97,6 +97,16 @@ def label_moves(candles: Candles, rule: LabelRule, *, max_gap_minutes: int = 0) 
     return moves, known
 
 
+def of_stand_ins(candles: Candles, known: Ints) -> NDArray[np.bool_]:
+    """Return which candles are stand-ins for missing minutes, or have a label that looks at one; `known` as of `label_moves`."""
+    if candles.filled is None:
+        return np.zeros(len(candles), bool)
+    until = np.concatenate([[0], np.cumsum(candles.filled)])
+    last = np.searchsorted(candles.time, known - MINUTE, side="right")
+    marked: NDArray[np.bool_] = until[np.maximum(last, np.arange(1, len(candles) + 1))] > until[:-1]
+    return marked
+
+
 def first_exits(segment: Candles, atr: Floats, rule: LabelRule) -> tuple[Floats, NDArray[np.intp]]:
     """Follow a long and a short trade from the close of each candle until their exits, by the definition of `triple-barrier`.
 

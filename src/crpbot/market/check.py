@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, utc
-from crpbot.market.files import COLUMNS, milliseconds, read_frame
+from crpbot.market.files import COLUMNS, marks, milliseconds, read_frame
 
 LONG = 10
 """Candles in a row from which on a price that does not move, or a market without volume, is worth a word."""
@@ -112,8 +112,10 @@ def check_file(path: Path, symbol: str) -> Checked:
         columns = {name: frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in COLUMNS[1:]}
     except pl.exceptions.PolarsError as error:
         raise CandleError(f"{path}: prices and volume must be numbers: {error}; convert them") from None
-    filled = frame["filled"].cast(pl.Boolean).fill_null(value=False).to_numpy() if "filled" in frame.columns else None
-    return check_columns(symbol, milliseconds(frame["time"]), columns, filled)
+    try:
+        return check_columns(symbol, milliseconds(frame["time"]), columns, marks(frame))
+    except CandleError as error:
+        raise CandleError(f"{path}: {error}") from None
 
 
 def check_columns(symbol: str, time: Times, columns: Mapping[str, Floats], filled: Flags | None = None) -> Checked:
@@ -188,7 +190,8 @@ def _impossible(symbol: str, time: Times, columns: Mapping[str, Floats]) -> list
 def _frozen(symbol: str, time: Times, columns: Mapping[str, Floats], real: Flags) -> list[Finding]:
     close = columns["close"]
     flat = _all(columns, lambda price: price == close) & real
-    still = flat & np.concatenate([[False], (close[1:] == close[:-1]) & flat[:-1]])
+    same = (close[1:] == close[:-1]) & flat[1:] & flat[:-1]
+    still = np.concatenate([[False], same]) | np.concatenate([same, [False]])
     return _runs("frozen", symbol, time, still, least=LONG)
 
 
@@ -200,7 +203,7 @@ def _jumps(symbol: str, time: Times, columns: Mapping[str, Floats]) -> list[Find
     close = columns["close"]
     with np.errstate(all="ignore"):
         factor = np.exp(np.abs(np.log(close[1:] / close[:-1])))
-    rows = np.flatnonzero(np.isfinite(factor) & (factor >= JUMP)) + 1
+    rows = np.flatnonzero(np.isfinite(factor) & (factor >= JUMP) & (np.diff(time) <= MINUTE)) + 1
     return [
         Finding(
             kind="jumps",

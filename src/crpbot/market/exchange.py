@@ -4,21 +4,24 @@ Addresses, error classes, rate limits and the reading of rows are ccxt's. The pa
 `fetch_ohlcv` takes an answer that it cannot read for an empty one, and here an empty answer is a fact that is kept.
 """
 
+import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from importlib import import_module
 from threading import Event, Lock
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from crpbot.errors import CandleError, ExchangeError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.files import check_symbol
+from crpbot.market.venues import VENUES, Client, Venue
 
 TRIES = 8
 """How often a request is sent before we give up."""
@@ -32,8 +35,6 @@ _PASSING = {408, 418, 425, 429}  # HTTP statuses below 500 that are worth anothe
 
 Span = tuple[int, int]
 Row = Sequence[Any]  # time in milliseconds, open, high, low, close, volume, as ccxt reads them: nothing is checked yet
-Client: TypeAlias = Any  # of ccxt, or ccxt itself
-Answer: TypeAlias = Any  # JSON
 Result = TypeVar("Result")
 
 
@@ -67,62 +68,6 @@ class Downloaded:
     symbol: str
     rows: int
     absent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Venue:
-    """How one exchange is asked for 1-minute candles.
-
-    Attributes:
-        client: the name of ccxt's class.
-        address: the name in ccxt's `urls["api"]` of where the requests go.
-        path: what stands there after the host.
-        page: most minutes that one request is answered for.
-        ask: get the rows, as they come, from a client, the venue's name of the market and `[from, to)`; and maybe other minutes.
-        market: the venue's name of a market in the dashed form; None where it follows no rule and has to be looked up.
-        depth: minutes before now that can be had; None where there is no limit.
-
-    """
-
-    client: str
-    address: str
-    path: str
-    page: int
-    ask: Callable[[Client, str, int, int], Answer]
-    market: Callable[[str], str] | None = None
-    depth: int | None = None
-
-
-def _ask_coinbase(client: Client, market: str, start: int, stop: int) -> Answer:
-    """Both ends are inclusive, and a range of more than 300 candles is refused."""
-    first, last = client.iso8601(start), client.iso8601(stop - MINUTE)
-    return client.publicGetProductsIdCandles({"id": market, "granularity": 60, "start": first, "end": last})
-
-
-def _ask_coinbase_advanced(client: Client, market: str, start: int, stop: int) -> Answer:
-    """Nothing says whether the end is inclusive: to ask for a candle more, as ccxt does, is right either way (350 may be had)."""
-    query = {"product_id": market, "granularity": "ONE_MINUTE", "start": str(start // 1000), "end": str(stop // 1000)}
-    return client.v3PublicGetBrokerageMarketProductsProductIdCandles(query)["candles"]
-
-
-def _ask_binance(client: Client, market: str, start: int, stop: int) -> Answer:
-    query = {"symbol": market, "interval": "1m", "startTime": start, "endTime": stop - 1, "limit": (stop - start) // MINUTE}
-    return client.publicGetKlines(query)
-
-
-def _ask_kraken(client: Client, market: str, start: int, _: int) -> Answer:
-    """`since` is exclusive, and there is no end."""
-    return client.publicGetOHLC({"pair": market, "interval": 1, "since": start // 1000 - 60})["result"][market]
-
-
-VENUES: Mapping[str, Venue] = {
-    "coinbase": Venue("coinbaseexchange", "public", "", 300, _ask_coinbase, str),
-    "coinbase-advanced": Venue("coinbase", "rest", "", 300, _ask_coinbase_advanced, str),
-    # Binance has no dollars: the market of BTC-USD there is the one in USDT.
-    "binance": Venue("binance", "public", "/api/v3", 1000, _ask_binance, lambda s: s.replace("-", "") + "T" * s.endswith("-USD")),
-    # Of kraken's 720, one has not closed, and a minute may pass between our clock and its answer.
-    "kraken": Venue("kraken", "public", "", 720, _ask_kraken, depth=718),
-}
 
 
 def download(
@@ -219,6 +164,7 @@ def _fill(trip: _Trip, symbol: str, market: str, since: int, until: int) -> Down
         client.throttle = trip.pace.take
         for spans in _pages(missing, trip.venue.page):
             answer = _fetch(trip, client, symbol, market, spans)
+            closed = min(closed, _told(client))
             more_rows, more_absent = _keep(trip, symbol, spans, answer, closed)
             rows, absent, done = rows + more_rows, absent + more_absent, done + _minutes(spans)
             with trip.turn:
@@ -270,7 +216,8 @@ def _fetch(trip: _Trip, client: Client, symbol: str, market: str, spans: Sequenc
 
 def _keep(trip: _Trip, symbol: str, spans: Sequence[Span], rows: Sequence[Row], closed: int) -> tuple[int, int]:
     """Put what came into the lake, and return the number of candles and of absent minutes; all of it, or nothing."""
-    settled = max([closed - _LATE, *(row[0] + MINUTE for row in rows)])
+    settled = max([closed - _LATE, *(row[0] + MINUTE for row in rows if row[0] < closed)])
+    spans = [(start, min(stop, closed)) for start, stop in spans if start < closed]  # the venue's clock may be behind ours
     try:
         pieces = [_candles(rows, span) for span in spans]
     except CandleError as error:
@@ -386,6 +333,15 @@ def _markets(trip: _Trip, client: Client, symbols: Sequence[str]) -> dict[str, s
 def _closed(now: Callable[[], int]) -> int:
     """Return the open time of the first minute that has not closed."""
     return now() // MINUTE * MINUTE
+
+
+def _told(client: Client) -> int:
+    """Return the first minute that has not closed by the venue's own clock, as its last answer told the time."""
+    stamps = [value for name, value in (client.last_response_headers or {}).items() if name.lower() == "date"]
+    try:
+        return int(parsedate_to_datetime(stamps[0]).timestamp() * 1_000) // MINUTE * MINUTE
+    except (IndexError, TypeError, ValueError):
+        return sys.maxsize  # it does not tell: ours has to do
 
 
 def _minutes(spans: Sequence[Span]) -> int:

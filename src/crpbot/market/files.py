@@ -68,13 +68,24 @@ def candles_of(frame: pl.DataFrame, where: str) -> Candles:
     try:
         time = milliseconds(frame["time"])
         numbers = [_numbers(frame[column]) for column in COLUMNS[1:]]
-        filled = frame["filled"].cast(pl.Boolean).fill_null(value=False).to_numpy() if "filled" in frame.columns else None
-        candles = Candles(time, *numbers, filled=filled)
+        candles = Candles(time, *numbers, filled=marks(frame))
     except CandleError as error:
         raise CandleError(f"{where}: {error}") from None
     if not len(candles):
         raise CandleError(f"{where}: candles must have at least one row, found none; check the file")
     return candles
+
+
+def marks(frame: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
+    """Return which rows a column `filled` marks as stand-ins; None where there is none."""
+    if "filled" not in frame.columns:
+        return None
+    column = frame["filled"]
+    if column.dtype == pl.String:
+        column = column.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+    if not (column.dtype == pl.Boolean or column.dtype.is_integer()) or column.null_count():
+        raise CandleError(f"filled must be true or false in every row, found {column.dtype}; correct or drop the column")
+    return column.cast(pl.Boolean).to_numpy()
 
 
 def write_candles(candles: Candles, path: Path) -> None:

@@ -26,7 +26,7 @@ from crpbot.market.storage import storage_of
 
 FORMAT = "crpbot.lake/1"
 MANIFEST = "manifest.json"
-_MONTH = re.compile(r"\d{4}-\d{2}\.parquet")
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])\.parquet")
 Span = tuple[int, int]
 Times = NDArray[np.int64]
 
@@ -93,7 +93,8 @@ class Lake:
     def symbols(self) -> tuple[str, ...]:
         """What it holds, in the order of the alphabet."""
         folders = (name.partition("/") for name in self._storage.names())
-        return tuple(sorted(folder for folder, _, file in folders if file == MANIFEST and SYMBOL.fullmatch(folder)))
+        found = {folder for folder, _, file in folders if file == MANIFEST or _MONTH.fullmatch(file)}
+        return tuple(sorted(folder for folder in found if SYMBOL.fullmatch(folder)))
 
     def manifest(self, symbol: str) -> Manifest:
         """Return what is there; months whose file has changed since are measured again."""
@@ -150,6 +151,9 @@ class Lake:
         if asked is not None:
             empty = np.setdiff1d(np.arange(asked[0], asked[1], MINUTE, dtype=np.int64), self._times(symbol, *asked))
             absent = _joined([*absent, *runs_of(empty)])
+        if absent and len(candles):  # what came after all is not absent
+            gone = [np.setdiff1d(np.arange(start, end, MINUTE, dtype=np.int64), candles.time) for start, end in absent]
+            absent = tuple(span for times in gone for span in runs_of(times))
         venues = stored.venues if venue in stored.venues else (*stored.venues, venue)
         self._store(Manifest(symbol=symbol, venues=venues, months=self.manifest(symbol).months, absent=absent))
 
@@ -250,7 +254,7 @@ class Lake:
                 months=tuple(Month(**month) for month in plain["months"]),
                 absent=tuple((int(start), int(end)) for start, end in plain["absent"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise CandleError(f"{self}/{where} must be a whole manifest, found {error!r}; delete it, the months stay") from None
 
     def _store(self, manifest: Manifest) -> None:

@@ -4,16 +4,17 @@ import io
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from crpbot.disk import locked, write_whole
 from crpbot.errors import CandleError
 
-STALE = 900.0
-"""Seconds after which the lock of a bucket counts as left behind by a process that was killed: a download renews it."""
+STALE = 3_600.0
+"""Seconds after which the lock of a bucket counts as left behind by a process that was killed: every write renews it."""
 
 
 class Storage(Protocol):
@@ -43,7 +44,13 @@ class Folder:
 
     def names(self) -> Mapping[str, int]:
         """Return every file with its size in bytes."""
-        return {path.relative_to(self._root).as_posix(): path.stat().st_size for path in self._root.glob("*/*") if path.is_file()}
+        found = {}
+        for path in self._root.glob("*/[!.]*"):  # names with a dot in front are locks and work in progress
+            try:
+                found[path.relative_to(self._root).as_posix()] = path.stat().st_size
+            except FileNotFoundError:  # renamed since it was listed
+                continue
+        return found
 
     def read(self, name: str) -> bytes:
         """Return a file."""
@@ -72,6 +79,7 @@ class Bucket:
         if not bucket:
             raise CandleError(f"a lake in a bucket must be s3://BUCKET/PREFIX, found {address!r}; name the bucket")
         self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._held: dict[str, tuple[bytes, float]] = {}
         with self._speaking():
             self._client: Any = boto3.client("s3")
 
@@ -95,18 +103,34 @@ class Bucket:
     def write(self, name: str, content: bytes) -> None:
         """Write an object, which a bucket does whole or not at all."""
         with self._speaking():
+            self._renew()
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=io.BytesIO(content))
 
     @contextmanager
     def lock(self, name: str) -> Iterator[bool]:
-        """Hold an object that only one may create; one that is older than a quarter of an hour was left behind."""
+        """Hold an object that only one may create; each write renews it, and one of an hour ago was left behind."""
+        owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4()}".encode()
         with self._speaking():
-            ours = self._take(name)
+            ours = self._take(name, owner)
+        if ours:
+            self._held[name] = (owner, time.monotonic())
         try:
             yield ours
         finally:
             if ours:
-                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+                del self._held[name]
+                with self._speaking(), suppress(FileNotFoundError):
+                    if self.read(name) == owner:  # else somebody thought that we were gone
+                        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    def _renew(self) -> None:
+        for name, (owner, since) in list(self._held.items()):
+            if time.monotonic() - since < STALE / 20:
+                continue
+            if self.read(name) != owner:
+                raise CandleError(f"{self}/{name} must stay ours while we write, found another owner; run one process at a time")
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=owner)
+            self._held[name] = (owner, time.monotonic())
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -120,11 +144,10 @@ class Bucket:
                 f"the bucket of {self} must answer, found {error}; check credentials, region, address and rights"
             ) from None
 
-    def _take(self, name: str) -> bool:
+    def _take(self, name: str, owner: bytes) -> bool:
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         key = self._prefix + name
-        owner = f"{socket.gethostname()} {os.getpid()}".encode()
         for _ in range(2):
             try:
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=owner, IfNoneMatch="*")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crpbot.market.candles import MINUTE
 from crpbot.quality.metrics import Floats, Ints, Mean
 
-DRAWS, FEWEST_DRAWN = 2_000, 10
+DRAWS, FEWEST_DRAWN = 2_000, 5
 DAY = 1_440 * MINUTE
 LEAST_BLOCK, FEWEST_BLOCKS = 240 * MINUTE, 20
 """A block is a day, but for spans of less than 20 days a twentieth of them, and never below four hours."""
@@ -57,7 +57,7 @@ class Resamples:
     def mean(self, x: Floats, *, rows: NDArray[np.bool_] | None = None) -> Mean:
         """Return the mean of `x` over the chosen `rows`, shape `(n,)`, with its standard error.
 
-        The error is the standard deviation over the draws that have such rows; NaN where the span holds fewer than ten blocks,
+        The error is the standard deviation over the draws that have such rows; NaN where the span holds fewer than five blocks,
         too few to draw from: the error would come out too small.
         """
         chosen = x if rows is None else x[rows]

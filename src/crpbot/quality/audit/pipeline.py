@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.dataset.labels import CLASSES, LabelRule, classify, fit_theta, label_moves
+from crpbot.dataset.labels import CLASSES, LabelRule, classify, fit_theta, label_moves, of_stand_ins
 from crpbot.errors import DatasetError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.source import SourceKind
@@ -195,7 +195,7 @@ class Pipeline:
         _check_rows(candles, time, x, self.names, symbol)
         moves, known = label_moves(candles, self.rule, max_gap_minutes=self.max_gap_minutes)
         place = np.searchsorted(candles.time, time)
-        labelled = compact(np.flatnonzero(np.isfinite(moves[place])))
+        labelled = compact(np.flatnonzero((np.isfinite(moves) & ~of_stand_ins(candles, known))[place]))
         time, x, moves, known = time[labelled], x[labelled], moves[place][labelled], known[place][labelled]
         named = {"training": blocks.train, "calibration": blocks.calibration, "test": blocks.test}
         rows = {name: _rows_at(time, times) for name, times in named.items() if times is not None}
