@@ -1,4 +1,4 @@
-"""Measure how often the gates are wrong and write docs/gates.md: `python scripts/make_gates.py`, about 80 minutes on two cores.
+"""Measure how often the gates are wrong and write docs/gates.md: `python scripts/make_gates.py`, about 100 minutes on two cores.
 
 Nets are trained by recipe v7 on known-answer markets, seeds 0, 1, 2, …, and judged on fresh ones (100,000 + 1,000·net + number).
 Every evaluation is kept under `runs/gates`, so a run that was stopped goes on; `page` only writes the page.
@@ -185,8 +185,10 @@ def clustered(passes: list[list[bool]], margins: list[list[float]]) -> tuple[flo
     n, m = sum(map(len, passes)), len(passes[0])
     share = sum(map(sum, passes)) / n
     values = np.array(margins)
+    if len(passes) == 1:
+        return share, *exact_interval(share * n, n)
     between, within = m * values.mean(axis=1).var(ddof=1), values.var(axis=1, ddof=1).mean()
-    rho = max(0.0, (between - within) / (between + (m - 1) * within)) if len(passes) > 1 and m > 1 else 0.0
+    rho = max(0.0, (between - within) / (between + (m - 1) * within))
     effective = n / (1 + (m - 1) * rho)
     return share, *exact_interval(share * effective, effective)
 
@@ -209,7 +211,7 @@ def study_row(study: Study, nets: list[dict[str, Any]]) -> str:
     passes = [[one["passed"] for one in net] for net in fresh]
     share, low, high = clustered(passes, [[one["values"]["beats-majority"] for one in net] for net in fresh])
     over = 100 * np.mean([one["over_majority"] for net in fresh for one in net])
-    best = 100 * (MARKETS[study.market].best_accuracy(0.08) - 0.46)
+    best = 100 * max(0.0, MARKETS[study.market].best_accuracy(0.08) - 0.46)
     own = ""
     if study.own:
         good = sum(net["own"]["passed"] for net in nets)
@@ -217,7 +219,7 @@ def study_row(study: Study, nets: list[dict[str, Any]]) -> str:
         own = f"{good} of {len(nets)} ({percent(least)} to {percent(most)})"
     return (
         f"| `{study.market}` | {study.nets} | {best:.1f} | {over:+.1f} | {own} | {sum(map(sum, passes))} of "
-        f"{study.nets * study.fresh}: {percent(share)} ({percent(low)} to {percent(high)}) |"
+        f"{study.nets * study.fresh:,}: {percent(share)} ({percent(low)} to {percent(high)}) |"
     )
 
 

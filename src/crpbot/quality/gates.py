@@ -201,7 +201,7 @@ def _share_gate(index: int) -> Gate:
 def _logit_range(limit: Limit, target: str | None) -> Gate:
     return Gate(
         name="logit-range",
-        measures="the largest |logit|, as served",
+        measures="the largest logit of either sign, as served",
         value=lambda m: m.logit_abs_max,
         limit=limit,
         target=target,
