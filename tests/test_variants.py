@@ -15,6 +15,8 @@ from crpbot.model.loading import load_checkpoint
 from crpbot.model.recipe import Recipe
 from crpbot.signals.signal import newest_signal
 
+pytestmark = pytest.mark.slow  # each trains a network
+
 
 def own(recipe: Recipe) -> Recipe:
     features = dataclasses.replace(

@@ -76,6 +76,7 @@ def test_live_gives_the_bits_of_batch_across_gaps_flat_and_empty_stretches(marke
         assert np.isfinite(values).all()
 
 
+@pytest.mark.slow
 @given(candles(), st.integers(-20, 20), st.integers(-20, 20))
 def test_a_power_of_two_scales_each_feature_as_its_unit_says(market: Candles, price: int, volume: int) -> None:
     for features in SETS:
@@ -228,6 +229,7 @@ def test_a_flat_market_has_the_stated_values() -> None:
 # The relative set
 
 
+@pytest.mark.slow
 def test_the_relative_set_is_the_founding_one_over_the_close(real_candles: Path) -> None:
     market = read_candles(real_candles / "ETH-USD.parquet")[:3_000]
     relative = feature_set("relative-72")

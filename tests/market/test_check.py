@@ -104,6 +104,7 @@ def test_calm_markets_are_not_accused() -> None:
     assert found(time, columns) == {}
 
 
+@pytest.mark.slow
 def test_real_candles_are_complete_but_for_the_four_gaps_of_sol(real_candles: Path) -> None:
     for symbol in ("BTC-USD", "ETH-USD"):
         assert check_file(real_candles / f"{symbol}.parquet", symbol).findings == ()

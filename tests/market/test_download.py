@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,7 @@ from crpbot.market.files import COLUMNS
 from crpbot.market.lake import Lake
 from crpbot.market.synthetic import START, make_market
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("ccxt", reason="downloading needs the extra live")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("ccxt") is None, reason="downloading needs the extra live")]
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 
 

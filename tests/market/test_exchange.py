@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,10 @@ from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.exchange import TRIES, VENUES, Downloaded, Progress, download
 from crpbot.market.lake import Lake
 
-pytest.importorskip("ccxt", reason="downloads need the extra `live`")
+pytestmark = [
+    pytest.mark.slow,  # ccxt alone takes seconds
+    pytest.mark.skipif(find_spec("ccxt") is None, reason="downloads need the extra `live`"),
+]
 
 ROWS = 3_000
 MARKETS = {"BTC-USD": walk(ROWS, 1, level=60_000.0), "ETH-USD": walk(ROWS, 2, level=3_000.0)}

@@ -20,6 +20,7 @@ from crpbot.market.files import COLUMNS, read_candles
 from crpbot.market.formats import read_foreign, write_foreign
 from crpbot.market.resample import resample
 
+pytestmark = pytest.mark.slow  # hundreds of files
 NAMES = ["BTC_USDT-1m.csv", "BTC_USDT-1m.parquet", "BTC_USDT-1m.feather", "BTC_USDT-1m.json.gz"]
 MARKET = walk(8)
 UNITS = {"s": 10**-3, "ms": 1, "us": 10**3, "ns": 10**6}

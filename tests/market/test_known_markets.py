@@ -74,6 +74,7 @@ def test_highs_and_lows_of_the_walk_follow_the_brownian_bridge() -> None:
     assert wick.mean() == pytest.approx(0.0005 * np.sqrt(np.pi / 8), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symbol", SAMPLE)
 def test_the_bundled_sample_is_the_exchange_s_to_the_last_bit(symbol: str, real_candles: Path) -> None:
     sample, source = read_sample(symbol), read_candles(real_candles / f"{symbol}.parquet")
@@ -113,6 +114,7 @@ def test_whoever_reads_the_candles_reaches_the_computed_accuracy_and_one_feature
             assert (np.where(alone, 2, 0)[:-HORIZON] == y).mean() == pytest.approx(0.46, abs=0.0025)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("points", "share", "horizon"), [(3, 0.08, 15), (1, 0.3, 15), (3, 0.0, 5), (3, 0.08, 60)])
 def test_the_accuracy_of_a_planted_edge_is_that_of_simulated_futures(points: int, share: float, horizon: int) -> None:
     """From a minute with the drift up, a million futures: how often each class comes."""
@@ -128,6 +130,7 @@ def test_the_accuracy_of_a_planted_edge_is_that_of_simulated_futures(points: int
     assert planted_edge_best_accuracy(share, points=points, horizon=horizon) == pytest.approx(max(classes), abs=0.002)
 
 
+@pytest.mark.slow
 def test_the_best_feature_alone_finds_the_edge_that_one_feature_shows_and_not_the_other() -> None:
     rule = LabelRule(kind="horizon", horizon=HORIZON)
     for name, found in (("planted-edge", "high_low_ratio"), ("planted-edge-joint", None)):

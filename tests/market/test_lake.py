@@ -29,6 +29,7 @@ def shifted(candles: Candles, to: int = NEAR_FEBRUARY) -> Candles:
 SOURCE = shifted(WHOLE)  # reaches over the end of January
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 2_990), st.integers(1, 600)), min_size=1, max_size=12), st.randoms())
 def test_any_pages_in_any_order_give_the_same_candles(tmp_path_factory, pages: list[tuple[int, int]], random) -> None:
     lake = Lake(tmp_path_factory.mktemp("lake"))
@@ -117,6 +118,7 @@ def hold(folder: Path, ready, done) -> None:
         done.wait(20)
 
 
+@pytest.mark.slow
 def test_one_process_writes_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()

@@ -115,6 +115,7 @@ def test_bars_that_do_not_divide_a_day_are_refused(minutes: int) -> None:
         resample(walk(10), minutes)
 
 
+@pytest.mark.slow
 def test_real_bars_of_15_minutes_are_those_of_the_plain_form(real_candles: Path) -> None:
     market = read_candles(real_candles / "BTC-USD.parquet")
     bars = resample(market, 15)

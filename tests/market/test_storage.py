@@ -2,6 +2,7 @@
 
 import urllib.request
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,8 +13,7 @@ from crpbot.market.lake import Lake, is_lake
 from crpbot.market.source import open_source
 from crpbot.market.synthetic import make_market
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("boto3", reason="a lake in a bucket needs the extra cloud")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("boto3") is None, reason="a lake in a bucket needs the extra cloud")]
 MARKET = make_market("random-walk", "BTC-USD", rows=50_000)  # reaches into February
 
 

@@ -36,6 +36,7 @@ def test_a_planted_leak_is_found_by_its_name(leak: str) -> None:
     assert found.words.startswith(f"Not earned: {leak}. {LEAKS[leak].meaning}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_a_sound_pipeline_passes(seeds: tuple[int, ...]) -> None:
     found = audit(sound(seeds))
@@ -80,6 +81,7 @@ def test_the_recipe_is_trained_again_and_says_what_a_shuffled_split_would_fake()
     assert checks["label-permutation"].status == "passed"
 
 
+@pytest.mark.slow
 def test_a_fit_that_knows_the_answers_is_caught_by_labels_of_another_time() -> None:
     time, x, y, _ = rows_of(0)
     answers = {row.tobytes(): label for row, label in zip(x, y, strict=True)}
@@ -91,6 +93,7 @@ def test_a_fit_that_knows_the_answers_is_caught_by_labels_of_another_time() -> N
     assert len(time) == len(answers)
 
 
+@pytest.mark.slow
 def test_a_feature_that_peeks_without_telling_is_look_ahead() -> None:
     """Statistics of the whole file: a z-score over all candles that are there."""
 
@@ -103,6 +106,7 @@ def test_a_feature_that_peeks_without_telling_is_look_ahead() -> None:
     assert NAMES[0] in check.words
 
 
+@pytest.mark.slow
 def test_a_column_that_does_not_come_from_candles_and_tells_the_label_is_found() -> None:
     """Merged in from a table of labels: no candle changes it."""
     time, _, y, _ = rows_of(0)
@@ -118,6 +122,7 @@ def test_a_column_that_does_not_come_from_candles_and_tells_the_label_is_found()
     assert "oracle" in check.words
 
 
+@pytest.mark.slow
 def test_an_hour_of_the_day_is_no_leak() -> None:
     def with_hour(candles: Candles) -> tuple[np.ndarray, np.ndarray]:
         at, x = features(candles)
@@ -135,12 +140,14 @@ def test_overwritten_candles_share_the_past_and_nothing_else() -> None:
     assert (other.time == candles.time).all()
 
 
+@pytest.mark.slow
 def test_a_later_training_row_is_the_future() -> None:
     time = rows_of(0)[0]
     blocks = {"S0-USD": Blocks(train=time[10_000:], test=time[: 10_000 - 300])}
     assert audit(trained(blocks, {"S0-USD": 0})).leaks[0] == "trained-on-the-future"
 
 
+@pytest.mark.slow
 def test_copied_history_is_found() -> None:
     pipeline = sound()
     table = pipeline.tables["S0-USD"]
@@ -169,6 +176,7 @@ def test_a_scaler_of_training_rows_passes_whatever_the_library_s_divisor() -> No
     assert scaler_check(dataclasses.replace(pipeline, scaler=None)).status == "passed"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_proven_is_not_earned() -> None:
     pipeline = sound()
     test = pipeline.blocks["S0-USD"].test
@@ -177,6 +185,7 @@ def test_what_cannot_be_proven_is_not_earned() -> None:
     assert {check.name for check in found.checks if check.status == "unknown"} >= {"purge", "split-by-time", "scaler"}
 
 
+@pytest.mark.slow
 def test_a_claim_is_held_against_what_was_measured() -> None:
     assert audit(sound(), claim=0.53).earned
     found = audit(sound(), claim=0.70)
@@ -185,6 +194,7 @@ def test_a_claim_is_held_against_what_was_measured() -> None:
     assert "level plus noise" in found.words
 
 
+@pytest.mark.slow
 def test_trials_are_counted() -> None:
     """+3.2 standard errors survive some tries and not a thousand."""
     assert audit(sound(), trials=10).earned
@@ -211,6 +221,7 @@ def test_luck_needs_an_error_and_certainty_needs_none() -> None:
     assert luck_check(Mean(-0.1, 0.0), 1).status == "failed"
 
 
+@pytest.mark.slow
 def test_shifts_are_every_other_assignment_of_the_same_predictions() -> None:
     part = dataclasses.replace(sound().test)
     few = dataclasses.replace(part, x=part.x[:400], y=part.y[:400], time=part.time[:400], known=part.known[:400])
@@ -222,6 +233,7 @@ def test_shifts_are_every_other_assignment_of_the_same_predictions() -> None:
     assert shift_check(few, few.y).value == pytest.approx(1 / 202, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_candles_that_are_a_level_plus_noise_are_no_market() -> None:
     noise = level_noise(np.random.default_rng(0), 20_000, 60_000.0)
     time, _ = features(noise)
@@ -240,6 +252,7 @@ def test_a_pipeline_brings_what_it_names() -> None:
             _ = dataclasses.replace(sound(), blocks={"S0-USD": Blocks(train=None, test=times)}).test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "found"),
     [
@@ -257,6 +270,7 @@ def test_features_that_are_none_are_refused_in_words(fault, found: str) -> None:
         _ = dataclasses.replace(sound(), predict=lambda x: np.zeros((len(x), 2))).probabilities
 
 
+@pytest.mark.slow
 def test_an_audit_is_plain_data() -> None:
     import json
 

@@ -22,6 +22,7 @@ from crpbot.quality.audit.rows_file import read_rows
 from crpbot.quality.audit.scale import scaler_check
 from crpbot.quality.audit.split import duplicates_check, purge_check, rows_check, split_check, timestamps_check
 
+pytestmark = pytest.mark.slow
 S0, S1 = "S0-USD", "S1-USD"
 TIME = rows_of(0)[0]
 

@@ -21,12 +21,14 @@ def plain_stationary_bootstrap(x: np.ndarray, mean_length: float, draws: int, se
     return np.array(means)
 
 
+@pytest.mark.slow
 def test_the_error_of_overlapping_rows_is_that_of_theory() -> None:
     """The mean of n moves over H minutes has the deviation √(H/n)."""
     errors = [resample(times(60_000)).mean(moves(60_000, 15, seed)).error for seed in range(12)]
     assert np.mean(errors) == pytest.approx(np.sqrt(15 / 60_000), rel=0.08)
 
 
+@pytest.mark.slow
 def test_it_is_the_plain_bootstrap_of_its_cells() -> None:
     """One row a cell: the draws have the spread that the loop has."""
     x = moves(480, 20, 1)
@@ -71,6 +73,7 @@ def test_blocks_follow_the_span_and_a_span_of_one_block_has_no_error() -> None:
     assert np.isnan(resample(times(400)).mean(np.ones(400)).error)
 
 
+@pytest.mark.slow
 def test_gaps_do_not_matter_and_two_years_fit_in_memory() -> None:
     time = times(1_051_200)
     time[500_000:] += 30 * DAY

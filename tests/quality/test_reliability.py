@@ -34,6 +34,7 @@ def measured(logits: np.ndarray, y: np.ndarray, *, bins: int = 10):
     return reliability(softmax(logits), y, resample(time), time=time, known=time + 60_000 * (HORIZON + 1), bins=bins)
 
 
+@pytest.mark.slow
 def test_an_honest_model_is_calibrated_and_a_loud_one_is_not() -> None:
     logits = smooth(60_000, 1)
     y = overlapping(logits, times(60_000))
@@ -46,6 +47,7 @@ def test_an_honest_model_is_calibrated_and_a_loud_one_is_not() -> None:
     assert within.mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_chance_makes_the_calibration_error_that_an_honest_model_shows() -> None:
     """The simulation and honest models with labels that overlap agree on average; labels that do not overlap show far less."""
     n, time = 20_000, times(20_000)
@@ -61,6 +63,7 @@ def test_chance_makes_the_calibration_error_that_an_honest_model_shows() -> None
     assert np.mean(simulated) > 1.5 * np.mean(alone)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(5, 15))
 def test_the_calibration_error_is_its_definition(seed: int, bins: int) -> None:
     logits = np.random.default_rng(seed).normal(size=(997, 3))
