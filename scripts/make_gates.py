@@ -103,20 +103,19 @@ def _scale_of_returns(network: Any) -> None:  # noqa: ANN401
     network.normalizer.scale[feature_set("founding-72").names.index("returns")] *= 300
 
 
+LOUD = ("logits 50 times too large", edited(lambda n: [p.data.mul_(50) for p in _layer(n).parameters()]))
+EXCHANGED = ("DOWN and UP exchanged", edited(lambda n: [p.data.copy_(p.data.flip(0)) for p in _layer(n).parameters()]))
 FAULTS: Mapping[str, tuple[str, Damage]] = {
     "finite-weights": ("one weight is NaN", edited(lambda n: n.fc2.weight.data[0, 0].fill_(float("nan")))),
     "normalizer-present": ("the scaler is lost", edited(lambda n: setattr(n, "normalizer", None))),
     "normalizer-fits": ("the scaler was fitted on made-up noise: returns 300 times too large", edited(_scale_of_returns)),
-    "logit-range": ("logits 50 times too large", edited(lambda n: [p.data.mul_(50) for p in _layer(n).parameters()])),
-    "overconfidence": ("logits 50 times too large", edited(lambda n: [p.data.mul_(50) for p in _layer(n).parameters()])),
+    "logit-range": LOUD,
+    "overconfidence": LOUD,
     "no-collapse": ("the bias of UP raised by 2", edited(lambda n: _layer(n).bias.data[2].add_(2))),
     "class-bias": ("the bias of UP raised by 0.3", edited(lambda n: _layer(n).bias.data[2].add_(0.3))),
     "calibration": ("the temperature divided by 5", edited(lambda n: n.temperature.data.div_(5))),
-    "beats-majority": ("DOWN and UP exchanged", edited(lambda n: [p.data.copy_(p.data.flip(0)) for p in _layer(n).parameters()])),
-    "foretells-direction": (
-        "DOWN and UP exchanged",
-        edited(lambda n: [p.data.copy_(p.data.flip(0)) for p in _layer(n).parameters()]),
-    ),
+    "beats-majority": EXCHANGED,
+    "foretells-direction": EXCHANGED,
     "no-broken-regime": ("DOWN and UP exchanged in the wildest third", wrong_when_wild),
 }
 """The fault that each gate is there for, put into a sound net."""

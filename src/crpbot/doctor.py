@@ -14,6 +14,7 @@ from typing import Literal
 
 from crpbot.errors import CandleError
 from crpbot.market.lake import Lake
+from crpbot.market.venues import printable_address
 
 Status = Literal["good", "bad", "absent"]
 
@@ -67,9 +68,7 @@ def examine(*, home: Path, lake: str, venue: str, now: Callable[[], int], addres
         address: instead of the venue's own.
 
     """
-    where = address or ADDRESSES.get(venue)
-    if address is not None and "@" in address:
-        raise CandleError("an address must not carry a password, since addresses are printed; found one; leave it out")
+    where = printable_address(address) or ADDRESSES.get(venue)
     if where is None:
         raise CandleError(f"a venue must be one of {', '.join(ADDRESSES)}, found {venue!r}; choose one")
     return (_python(), *(_extra(name) for name in EXTRAS), _disk(home), *_venue(venue, where, now), _lake(lake), _aws())

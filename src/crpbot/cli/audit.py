@@ -14,6 +14,7 @@ from crpbot.cli.options import (
     ScalerOption,
     SeedOption,
     SymbolOption,
+    hand_out,
     home_folder,
     names,
 )
@@ -54,7 +55,6 @@ def command(
     opened = open_model(model)  # screened before torch is imported
     from crpbot import factory
     from crpbot.cli.show import print_audit, steps
-    from crpbot.disk import write_whole
     from crpbot.model.recipe import load_recipe
     from crpbot.registry import Registry
 
@@ -81,11 +81,7 @@ def command(
             told=told,
         )
     text = json.dumps(audit.to_dict(), indent=1, ensure_ascii=False) + "\n"
-    if json_file == Path("-"):
-        typer.echo(text, nl=False)
-    else:
-        if json_file is not None:
-            write_whole(json_file, text)
+    if not hand_out(text, json_file):
         print_audit(audit)
     if not audit.earned:
         raise typer.Exit(1)

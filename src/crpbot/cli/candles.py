@@ -144,6 +144,7 @@ def download(
     """
     from crpbot.cli.show import download_progress
     from crpbot.market.exchange import download as fetch
+    from crpbot.market.venues import printable_address
 
     moment = now()
     store = _lake(lake, home)
@@ -155,7 +156,7 @@ def download(
             since=_day(since, moment),
             until=moment if until is None else _day(until, moment),
             now=now,
-            address=_open_address(address),
+            address=printable_address(address),
             watch=watch,
         )
     for one in done:
@@ -242,10 +243,3 @@ def _day(text: str, moment: int) -> int:
 
 def _whole(text: str) -> bool:
     return text.isascii() and text.isdecimal()
-
-
-def _open_address(address: str | None) -> str | None:
-    """Return an address that can be printed: it may carry no password."""
-    if address is not None and "@" in address:
-        raise CandleError("an address must not carry a password, since addresses are printed; found one; leave it out")
-    return address

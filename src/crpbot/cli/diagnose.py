@@ -16,6 +16,7 @@ from crpbot.cli.options import (
     SeedOption,
     SymbolOption,
     gate_table,
+    hand_out,
     names,
 )
 
@@ -66,11 +67,7 @@ def command(
         write_whole(html_file, report_page(judgements))
     if predictions is not None:
         write_predictions(judgements[0].diagnosis.judged, predictions)
-    if json_file == Path("-"):
-        typer.echo(text, nl=False)
-    else:
-        if json_file is not None:
-            write_whole(json_file, text)
+    if not hand_out(text, json_file):
         print_table(judgements)
         if len(judgements) > 1:
             print_founding_table(judgements)

@@ -80,3 +80,15 @@ def now() -> int:
 def names(text: str | None) -> tuple[str, ...]:
     """Split `A,B` into its names."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())) if text else ()
+
+
+def hand_out(text: str, file: Path | None) -> bool:
+    """Write a result to a file, or print it for `-`; say whether it was printed, so that nothing else may be."""
+    from crpbot.disk import write_whole
+
+    if file == Path("-"):
+        typer.echo(text, nl=False)
+        return True
+    if file is not None:
+        write_whole(file, text)
+    return False

@@ -103,7 +103,9 @@ class Lake:
         months = []
         for name, size in self._months(symbol).items():
             month = known.get(name)
-            months.append(month if month is not None and month.bytes == size else self._measure(symbol, name, size))
+            if month is None or month.bytes != size:
+                month = _facts(name, self._candles(symbol, name), size)
+            months.append(month)
         return Manifest(symbol=symbol, venues=kept.venues, months=tuple(months), absent=kept.absent)
 
     def read(self, symbol: str, *, since: int | None = None, until: int | None = None) -> Candles:
@@ -141,12 +143,15 @@ class Lake:
             CandleError: a minute is held already, with other numbers.
 
         """
-        stored, there = self._stored(symbol), self._months(symbol)
-        fresh = {name: self._merged(symbol, name, candles[rows], held=name in there) for name, rows in _by_month(candles.time)}
+        stored = self.manifest(symbol)
+        months = {month.name: month for month in stored.months}
+        fresh = {name: self._merged(symbol, name, candles[rows], held=name in months) for name, rows in _by_month(candles.time)}
         for name, month in fresh.items():
             buffer = io.BytesIO()
             frame_of(month).write_parquet(buffer, compression_level=3)
-            self._storage.write(f"{symbol}/{name}.parquet", buffer.getvalue())
+            content = buffer.getvalue()
+            self._storage.write(f"{symbol}/{name}.parquet", content)
+            months[name] = _facts(name, month, len(content))
         absent = stored.absent
         if asked is not None:
             empty = np.setdiff1d(np.arange(asked[0], asked[1], MINUTE, dtype=np.int64), self._times(symbol, *asked))
@@ -155,7 +160,8 @@ class Lake:
             gone = [np.setdiff1d(np.arange(start, end, MINUTE, dtype=np.int64), candles.time) for start, end in absent]
             absent = tuple(span for times in gone for span in runs_of(times))
         venues = stored.venues if venue in stored.venues else (*stored.venues, venue)
-        self._store(Manifest(symbol=symbol, venues=venues, months=self.manifest(symbol).months, absent=absent))
+        in_order = tuple(months[name] for name in sorted(months))
+        self._store(Manifest(symbol=symbol, venues=venues, months=in_order, absent=absent))
 
     @contextmanager
     def lock(self, symbol: str) -> Iterator[None]:
@@ -207,7 +213,7 @@ class Lake:
     def _months(self, symbol: str) -> Mapping[str, int]:
         """Return the months of a symbol with the sizes of their files, oldest first."""
         folder = f"{check_symbol(symbol)}/"
-        found = {name.removeprefix(folder): size for name, size in self._storage.names().items() if name.startswith(folder)}
+        found = {name.removeprefix(folder): size for name, size in self._storage.names(folder).items()}
         return {name[:7]: found[name] for name in sorted(found) if _MONTH.fullmatch(name)}
 
     def _between(self, symbol: str, since: int | None, until: int | None) -> list[str]:
@@ -232,11 +238,6 @@ class Lake:
     def _candles(self, symbol: str, name: str) -> Candles:
         return candles_of(self._table(symbol, name), f"{self}/{symbol}/{name}.parquet")
 
-    def _measure(self, symbol: str, name: str, size: int) -> Month:
-        candles = self._candles(symbol, name)
-        first, last = int(candles.time[0]), int(candles.time[-1])
-        return Month(name=name, rows=len(candles), first=first, last=last, sha256=candles.sha256, bytes=size)
-
     def _stored(self, symbol: str) -> Manifest:
         where = f"{check_symbol(symbol)}/{MANIFEST}"
         try:
@@ -260,6 +261,11 @@ class Lake:
     def _store(self, manifest: Manifest) -> None:
         plain = {"format": FORMAT, **asdict(manifest)}
         self._storage.write(f"{manifest.symbol}/{MANIFEST}", (json.dumps(plain, indent=1) + "\n").encode())
+
+
+def _facts(name: str, candles: Candles, size: int) -> Month:
+    first, last = int(candles.time[0]), int(candles.time[-1])
+    return Month(name=name, rows=len(candles), first=first, last=last, sha256=candles.sha256, bytes=size)
 
 
 def _marks(candles: Candles) -> NDArray[np.bool_]:

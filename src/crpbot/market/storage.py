@@ -20,8 +20,8 @@ STALE = 3_600.0
 class Storage(Protocol):
     """Named files; a name has at most one slash."""
 
-    def names(self) -> Mapping[str, int]:
-        """Return every file with its size in bytes."""
+    def names(self, folder: str = "*/") -> Mapping[str, int]:
+        """Return every file, or those of one `folder/`, with its size in bytes."""
 
     def read(self, name: str) -> bytes:
         """Return a file; `FileNotFoundError` where there is none."""
@@ -42,10 +42,10 @@ class Folder:
     def __str__(self) -> str:
         return str(self._root)
 
-    def names(self) -> Mapping[str, int]:
-        """Return every file with its size in bytes."""
+    def names(self, folder: str = "*/") -> Mapping[str, int]:
+        """Return every file, or those of one `folder/`, with its size in bytes."""
         found = {}
-        for path in self._root.glob("*/[!.]*"):  # names with a dot in front are locks and work in progress
+        for path in self._root.glob(f"{folder}[!.]*"):  # names with a dot in front are locks and work in progress
             try:
                 found[path.relative_to(self._root).as_posix()] = path.stat().st_size
             except FileNotFoundError:  # renamed since it was listed
@@ -86,10 +86,11 @@ class Bucket:
     def __str__(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def names(self) -> Mapping[str, int]:
-        """Return every object with its size in bytes."""
+    def names(self, folder: str = "*/") -> Mapping[str, int]:
+        """Return every object, or those of one `folder/`, with its size in bytes."""
+        under = self._prefix + folder.removeprefix("*/")
         with self._speaking():
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=under)
             return {one["Key"].removeprefix(self._prefix): int(one["Size"]) for page in pages for one in page.get("Contents", ())}
 
     def read(self, name: str) -> bytes:

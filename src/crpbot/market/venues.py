@@ -4,10 +4,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE
 
 Client: TypeAlias = Any  # of ccxt, or ccxt itself
 Answer: TypeAlias = Any  # JSON
+
+
+def printable_address(address: str | None) -> str | None:
+    """Return an address that may be printed.
+
+    Raises:
+        CandleError: it carries a password.
+
+    """
+    if address is not None and "@" in address:
+        raise CandleError("an address must not carry a password, since addresses are printed; found one; leave it out")
+    return address
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,11 @@ class Block:
         """The UTC day of each row."""
         return self.time // DAY
 
+    @cached_property
+    def resamples(self) -> Resamples:
+        """Draws of the span of these rows: one set for all numbers, so that differences are paired."""
+        return resample(self.time)
+
 
 @dataclass(frozen=True, eq=False)
 class Judged(Block):
@@ -45,11 +50,6 @@ class Judged(Block):
 
     prediction: Prediction
     volatility: NDArray[np.float64]
-
-    @cached_property
-    def resamples(self) -> Resamples:
-        """Draws of the span of these rows: one set for all numbers, so that differences are paired."""
-        return resample(self.time)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.dataset.labels import DOWN, UP
-from crpbot.quality.bootstrap import resample
 from crpbot.quality.metrics import Floats, Mean
 from crpbot.quality.rows import Block, Judged, Learned
 
@@ -115,7 +114,7 @@ def _select(chosen_on: Block, known: Floats, shown: Block, p: Floats, words: str
     least, most = (kept[0], kept[-1]) if kept else (None, None)
     side, confidence = _side(p)
     right = (side == shown.y).astype(float)
-    resamples = resample(shown.time)
+    resamples = shown.resamples
 
     def at(step: float) -> Coverage:
         rows = confidence >= step
@@ -151,13 +150,13 @@ def _come_true(rows: Block, p: Floats) -> list[float]:
     errors: a model that always says 100 % and is right 46 % has no such confidence.
     """
     side, confidence = _side(p)
-    right, resamples = (side == rows.y).astype(float), resample(rows.time)
+    right = (side == rows.y).astype(float)
     kept = []
     for step, after in zip(_STEPS, (*_STEPS[1:], 1.01), strict=True):
         chosen = confidence >= step
         if chosen.sum() < FEWEST_ROWS or not (chosen & (confidence < after)).any():
             continue
-        short = resamples.mean(confidence - right, rows=chosen)
+        short = rows.resamples.mean(confidence - right, rows=chosen)
         if right[chosen].mean() >= step and short.value <= 2 * np.nan_to_num(short.error):
             kept.append(step)
     return kept

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.baselines import best_one_feature_rule
 from crpbot.market.candles import MINUTE, Candles, utc
+from crpbot.market.files import COLUMNS
 from crpbot.quality.audit.check import Check
 from crpbot.quality.audit.pipeline import Part, Pipeline, part_of, predicted_by
 from crpbot.quality.metrics import Floats, Ints, percent, shares
@@ -138,7 +139,7 @@ def overwritten(candles: Candles, last: int, rng: np.random.Generator) -> Candle
     high, low = np.maximum(opened, close) * up, np.minimum(opened, close) / down
     volume = rng.exponential(10.0 * float(candles.volume.mean()) + 1.0, n_rows)
     future = (opened, high, low, close, volume)
-    past = (getattr(candles, name)[: last + 1] for name in ("open", "high", "low", "close", "volume"))
+    past = (getattr(candles, name)[: last + 1] for name in COLUMNS[1:])
     return Candles(candles.time, *(np.concatenate(pair) for pair in zip(past, future, strict=True)))
 
 

@@ -7,12 +7,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from crpbot.dataset.assemble import compact
 from crpbot.dataset.labels import CLASSES, LabelRule, classify, fit_theta, label_moves, of_stand_ins
 from crpbot.errors import DatasetError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.source import SourceKind
 from crpbot.model.training import Rows
-from crpbot.quality.metrics import Floats, Ints
+from crpbot.quality.bootstrap import Resamples, resample
+from crpbot.quality.metrics import Floats, Ints, Mean
 
 Predict = Callable[[Floats], Floats]
 Fit = Callable[[Rows, Rows], Predict]
@@ -50,7 +52,7 @@ class Blocks:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Labelled rows of one symbol that were used for one thing, in the order of time."""
+    """Labelled rows that were used for one thing, in the order of time within each symbol."""
 
     x: Floats
     y: Ints
@@ -59,6 +61,19 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """The rows by time, whatever their symbol: symbols move together, so a block of time holds the rows of all of them."""
+        return np.argsort(self.time, kind="stable")
+
+    def mean(self, x: Floats) -> Mean:
+        """Return the mean of `x`, one number a row, with its block standard error; the draws are the same for all, so paired."""
+        return self._resamples.mean(x[self.order])
+
+    @cached_property
+    def _resamples(self) -> Resamples:
+        return resample(self.time[self.order])
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +227,6 @@ class Pipeline:
             every=every,
             used={name: _used(every, times, reach) for name, times in named.items() if times is not None},
         )
-
-
-def compact(rows: NDArray[np.intp]) -> NDArray[np.intp] | slice:
-    """Return the same rows as a slice where they are one run: a view then, and no copy of hundreds of megabytes."""
-    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
 
 
 def _used(every: Part, times: Ints, reach: int) -> Used:

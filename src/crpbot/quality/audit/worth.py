@@ -9,7 +9,6 @@ from crpbot.dataset.labels import CLASSES, NEUTRAL, average_uniqueness
 from crpbot.market.synthetic import level_noise_best_accuracy
 from crpbot.quality.audit.check import Check
 from crpbot.quality.audit.pipeline import Part, Pipeline
-from crpbot.quality.bootstrap import resample
 from crpbot.quality.metrics import Ints, Mean, percent, shares
 
 MOST_RULE_ROWS = 200_000
@@ -22,14 +21,9 @@ CHANCE = 0.05
 
 
 def over_majority(test: Part, predicted: Ints) -> tuple[Mean, Mean, float]:
-    """Return the accuracy, what it is above the commonest class in hindsight, and that class's share, with block errors.
-
-    Symbols move together, so a block of time holds the rows of all of them.
-    """
-    order = np.argsort(test.time, kind="stable")
-    y, right = test.y[order], (predicted == test.y)[order].astype(float)
-    resamples, share = resample(test.time[order]), shares(test.y)
-    return resamples.mean(right), resamples.mean(right - (y == share.argmax())), float(share.max())
+    """Return the accuracy, what it is above the commonest class in hindsight, and that class's share, with block errors."""
+    right, share = (predicted == test.y).astype(float), shares(test.y)
+    return test.mean(right), test.mean(right - (test.y == share.argmax())), float(share.max())
 
 
 def deflated(errors: float, trials: int) -> tuple[float, float]:
@@ -105,8 +99,8 @@ def one_feature_check(pipeline: Pipeline, predicted: Ints) -> Check:
         return Check(name="one-feature-rule", status="unknown", words="its training rows are not known, so no rule can be chosen")
     step = max(1, len(train) // MOST_RULE_ROWS)
     rule = best_one_feature_rule(train.x[::step], train.y[::step], pipeline.names)
-    theirs, order = rule.predict(test.x, pipeline.names) == test.y, np.argsort(test.time, kind="stable")
-    ahead = resample(test.time[order]).mean(((predicted == test.y).astype(float) - theirs)[order])
+    theirs = rule.predict(test.x, pipeline.names) == test.y
+    ahead = test.mean((predicted == test.y).astype(float) - theirs)
     better = ahead.errors >= BETTER
     return Check(
         name="one-feature-rule",
@@ -154,8 +148,7 @@ def _variance_ratio(pipeline: Pipeline, symbol: str) -> float:
 
 def sample_check(test: Part, accuracy: Mean) -> Check:
     """Tell how many independent outcomes the test rows carry, and what that does to the error."""
-    order = np.argsort(test.time, kind="stable")
-    effective = float(average_uniqueness(test.time[order], test.known[order]).sum())
+    effective = float(average_uniqueness(test.time[test.order], test.known[test.order]).sum())
     naive = math.sqrt(accuracy.value * (1 - accuracy.value) / len(test))
     known = f"{100 * accuracy.error:.2f} points" if math.isfinite(accuracy.error) else "unknown"
     return Check(

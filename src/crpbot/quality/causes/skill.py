@@ -10,6 +10,7 @@ from crpbot.quality import metrics
 from crpbot.quality.causes.cause import Cause, found
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.experiment import Experiment
+from crpbot.quality.gates import TOO_GOOD
 from crpbot.quality.metrics import Mean
 from crpbot.quality.rows import Judged
 
@@ -70,7 +71,7 @@ def too_good(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | Non
     """More than 60 % on a market that is not made up."""
     del experiment
     m = diagnosis.metrics
-    if m.accuracy is None or m.accuracy <= 0.60 or diagnosis.data.source == "synthetic":
+    if m.accuracy is None or m.accuracy <= TOO_GOOD or diagnosis.data.source == "synthetic":
         return None
     return found("too-good", {"accuracy": m.accuracy, "majority_accuracy": m.majority_accuracy})
 
