@@ -143,7 +143,7 @@ def run_request(
         service="ec2",
         operation="run_instances",
         parameters=parameters,
-        why=f"train {', '.join(job.symbol for job in jobs)} one after the other; ends itself after {limit_seconds / 3_600:.2f} hours",
+        why=f"train {', '.join(job.symbol for job in jobs)} in turn; ends itself after {limit_seconds / 3_600:.2f} hours",
         job=name,
     )
 

@@ -1,7 +1,6 @@
 """The contract of the container on this machine, without Docker and without AWS: what a job does, and what is checked of it."""
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from crpbot.cloud import host
@@ -32,7 +31,7 @@ def train_local(job: Job, market: Market, *, home: Path, out: Path) -> Judgement
     """
     assert market.candles is not None
     base = home / "cloud" / "local" / job.name
-    channels: dict[str, Mapping[str, bytes]] = {"recipe": {"recipe.toml": job.recipe.to_toml().encode()}}
+    channels = {"recipe": {"recipe.toml": job.recipe.to_toml().encode()}}
     if not market.told:
         channels["candles"] = {f"{job.symbol}.parquet": candles_blob(job.symbol, market.candles).content}
     host.lay_out(base, job.hyperparameters(), channels)

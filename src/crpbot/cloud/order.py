@@ -15,6 +15,8 @@ from crpbot.market.source import SourceKind
 from crpbot.model.recipe import Recipe
 
 INSTANCES: Mapping[Backend, str] = {"sagemaker": "ml.g5.xlarge", "ec2": "g5.xlarge"}
+UNREAD = "SHA256"
+"""Stands for the digest of candles that were not read, in a plan without any."""
 ROLES: Mapping[Backend, str] = {"sagemaker": "crpbot-sagemaker", "ec2": "crpbot-instance"}
 """Names of the role and of the instance profile, as docs/cloud makes them."""
 
@@ -124,7 +126,7 @@ def make_plan(wish: Wish, markets: Mapping[str, Market], recipe: Recipe, *, seed
         job = _job(wish, check_symbol(symbol), market, recipe, seed=seed, package_sha256=code.sha256)
         jobs.append(job)
         if market.candles is None:
-            of_candles[symbol] = Blob(f"{PREFIX}/candles/SHA256/{symbol}.parquet", b"")
+            of_candles[symbol] = Blob(f"{PREFIX}/candles/{UNREAD}/{symbol}.parquet", b"")
         elif not market.told:
             of_candles[symbol] = candles_blob(symbol, market.candles)
     price = price_of(wish.chosen_instance, spot=wish.spot, override=wish.price)
@@ -166,6 +168,7 @@ def _job(wish: Wish, symbol: str, market: Market, recipe: Recipe, *, seed: int, 
 
 
 def _upload(wish: Wish, blob: Blob, why: str) -> Request:
+    unread = f"/{UNREAD}/" in blob.key
     parameters = {
         "Bucket": wish.chosen_bucket,
         "Key": blob.key,
@@ -173,7 +176,13 @@ def _upload(wish: Wish, blob: Blob, why: str) -> Request:
         "ChecksumAlgorithm": "SHA256",
         "IfNoneMatch": "*",
     }
-    return Request(service="s3", operation="put_object", parameters=parameters, why=why, body=blob.content)
+    return Request(
+        service="s3",
+        operation="put_object",
+        parameters=parameters,
+        why=f"{why}; not read yet" if unread else why,
+        body=None if unread else blob.content,
+    )
 
 
 def _starts(

@@ -79,16 +79,15 @@ def requirements() -> str:
     names = []
     for text in distribution("crpbot").requires or ():
         name = re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]
-        wanted = "extra ==" not in text or any(
-            f"extra == '{extra}'" in text or f'extra == "{extra}"' in text for extra in _EXTRAS
-        )
+        extra = re.search(r"extra == ['\"](\w+)['\"]", text)
+        wanted = extra is None or extra[1] in _EXTRAS
         if wanted and not _IMAGE_HAS.fullmatch(name):
             names.append(name)
     return "".join(f"{name}\n" for name in sorted(set(names)))
 
 
 def constraints() -> str:
-    """Return the version of everything that is installed here, apart from what an image brings: a limit, not a list to install."""
+    """Return the version of everything installed here, apart from what an image brings: limits, not a list to install."""
     found: Mapping[str, str] = {
         one.metadata["Name"].lower(): one.version for one in distributions() if one.metadata["Name"] and "+" not in one.version
     }

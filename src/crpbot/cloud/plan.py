@@ -215,7 +215,7 @@ def assumptions(plan: Plan) -> tuple[str, ...]:
     return (
         f"{plan.jobs[0].estimate.rows_per_second:,.0f} rows a second: {MEASURED}",
         "every epoch of the recipe is counted, though early stopping may end it sooner",
-        f"{start:g} minutes until a machine trains, and 2 minutes a symbol for features, diagnosis and upload; not measured on AWS",
+        f"{start:g} minutes until a machine trains, 2 minutes a symbol for features, diagnosis and upload; not measured on AWS",
         f"price: {plan.bill.price.words}; storage and transfer are not counted (cents)",
     )
 

@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from crpbot.cloud.aws import Aws
@@ -210,7 +211,7 @@ def _allowed(aws: Aws, service: str, name: str) -> float | None:
     return None
 
 
-def _trusts(policy: dict[str, object], service: str) -> bool:
+def _trusts(policy: Mapping[str, Any], service: str) -> bool:
     statements = policy.get("Statement", [])
     for one in statements if isinstance(statements, list) else [statements]:
         principal = one.get("Principal", {})

@@ -37,7 +37,8 @@ def training_request(
         job: to start.
         bucket: where everything lies.
         package: the code.
-        recipe_key, candles_key: of the uploaded files; no candles where the job has them.
+        recipe_key: of the uploaded recipe.
+        candles_key: of the uploaded candles; empty where the job has them.
         instance: type of the machine.
         image: of the container.
         role: that the job acts as, an ARN.

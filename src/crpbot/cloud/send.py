@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.jobs import Jobs, Sent
@@ -140,7 +141,7 @@ def _start_machine(request: Request, plan: Plan, aws: Aws, jobs: Jobs) -> Starte
     return Started(request.job, attempt, answer["Instances"][0]["InstanceId"], new=True)
 
 
-def machines(aws: Aws, run: str | None = None) -> list[dict[str, object]]:
+def machines(aws: Aws, run: str | None = None) -> list[dict[str, Any]]:
     """Return the machines of EC2 that are ours, or those of one run."""
     tag = {"Name": "tag-key", "Values": ["crpbot:job"]} if run is None else {"Name": "tag:crpbot:job", "Values": [run]}
     found = aws.pages("ec2", "describe_instances", "Reservations", Filters=[tag])

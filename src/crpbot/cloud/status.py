@@ -119,7 +119,7 @@ def _log(run: str, aws: Aws) -> tuple[str, ...]:
 def _look_at_machine(job: Sent, aws: Aws, now: int) -> JobStatus:
     told = _told(job, aws)
     ours = [one for one in machines(aws, job.run) if one["InstanceId"] == job.instance_id]
-    alive = any(one["State"]["Name"] in ALIVE for one in ours)  # type: ignore[index]
+    alive = any(one["State"]["Name"] in ALIVE for one in ours)
     state, detail = str(told.get("state", "InProgress")), str(told.get("detail", ""))
     reason = detail if state == "Failed" else ""
     if state not in OVER and not alive:

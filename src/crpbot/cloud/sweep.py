@@ -45,9 +45,9 @@ def find(aws: Aws, *, now: int) -> tuple[Orphan, ...]:
     """
     found = []
     for machine in machines(aws):
-        if machine["State"]["Name"] in ALIVE:  # type: ignore[index]
-            tags = {tag["Key"]: tag["Value"] for tag in machine.get("Tags", ())}  # type: ignore[attr-defined]
-            began = machine["LaunchTime"].timestamp()  # type: ignore[attr-defined]
+        if machine["State"]["Name"] in ALIVE:
+            tags = {tag["Key"]: tag["Value"] for tag in machine.get("Tags", ())}
+            began = machine["LaunchTime"].timestamp()
             limit = _seconds(tags.get("crpbot:seconds"))
             found.append(_orphan("ec2", str(tags["crpbot:job"]), str(machine["InstanceId"]), now / 1_000 - began, limit))
     running = aws.pages(

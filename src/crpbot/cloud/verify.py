@@ -25,6 +25,7 @@ from crpbot.model.training import Epoch
 from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.html import report_page
 
+MOST_EPOCHS = 10_000
 TOLERANCE = 1e-3
 """By how much a number of the diagnosis may differ from the job's, absolutely or in proportion: another processor and another
 torch add in another order, and a few rows of a hundred thousand change sides."""
@@ -141,10 +142,10 @@ def _check_order(checkpoint: Checkpoint, expected: Expected, candles: Candles) -
 def _diagnosis(path: Path) -> Mapping[str, Any]:
     try:
         plain = json.loads(path.read_text())
-        if not isinstance(plain, dict):
-            raise TypeError("no table")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CloudError(f"an artefact must hold its diagnosis, found {error!r}; train it again") from None
+    if not isinstance(plain, dict):
+        raise CloudError(f"an artefact must hold its diagnosis, found {type(plain).__name__}; train it again")
     return plain
 
 
@@ -165,11 +166,9 @@ def _history(path: Path) -> tuple[Epoch, ...]:
     """Read the history as numbers and nothing else: it goes into the report."""
     try:
         epochs = tuple(Epoch(**json.loads(line)) for line in path.read_text().splitlines())
-        plain = all(
-            value is None or isinstance(value, bool) or _number(value) for one in epochs for value in asdict(one).values()
-        )
-        if not plain or not 1 <= len(epochs) <= 10_000:
-            raise ValueError("no history")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CloudError(f"an artefact must hold its history, found {error!r}; train it again") from None
+    plain = all(value is None or isinstance(value, bool) or _number(value) for one in epochs for value in asdict(one).values())
+    if not plain or not 1 <= len(epochs) <= MOST_EPOCHS:
+        raise CloudError("an artefact must hold its history in numbers, found something else; train it again")
     return epochs
