@@ -8,6 +8,8 @@ from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGTERM
 """Exit code of a process that was told to stop."""
+_ERRORS = 2
+"""Where its results are printed, too: standard output is for ours."""
 
 
 class Child:
@@ -17,7 +19,9 @@ class Child:
         self.interrupted = False
         self._process: subprocess.Popen[str] | None = None
         signal.signal(signal.SIGTERM, self._end)
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603  our own command
+            command, env=environment, stdout=_ERRORS, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
         self._process = process
         if self.interrupted:  # the signal came before there was anybody to hand it to
             process.terminate()

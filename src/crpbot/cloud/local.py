@@ -1,5 +1,6 @@
 """The contract of the container on this machine, without Docker and without AWS: what a job does, and what is checked of it."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -45,4 +46,6 @@ def train_local(job: Job, market: Market, *, home: Path, out: Path) -> Judgement
         archive = Path(folder) / "model.tar.gz"
         pack(base / "model", archive)
         expected = Expected(job=job.name, symbol=job.symbol, recipe=job.recipe, seed=job.seed, kind=job.kind)
-        return accept(archive, expected, market.candles, out=out)
+        judgement = accept(archive, expected, market.candles, out=out)
+    shutil.rmtree(base)
+    return judgement
