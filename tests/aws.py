@@ -1,4 +1,4 @@
-"""AWS on loopback: moto for S3, EC2, IAM, ECR, SSM, STS and logs, and what moto lacks: a SageMaker that runs jobs, quotas, owners of buckets.
+"""AWS on loopback: moto, and what moto lacks: a SageMaker that runs jobs, quotas, and owners of buckets.
 
 Jobs are real processes in a folder laid out as /opt/ml, without any credential in their environment.
 """
@@ -100,7 +100,7 @@ def aws_on_loopback(folder: Path) -> Iterator[Aws]:
     moto = f"http://127.0.0.1:{port}"
     urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST")).close()
     aws = Aws(folder, moto)
-    fronts = [_serve(aws, _json_handler(aws)), _serve(aws, _s3_handler(aws, port))]
+    fronts = [_serve(_json_handler(aws)), _serve(_s3_handler(aws, port))]
     ours, s3 = (f"http://127.0.0.1:{one.server_address[1]}" for one in fronts)
     aws.environment = {
         "AWS_ENDPOINT_URL": moto,
@@ -154,11 +154,17 @@ def _furnish(aws: Aws) -> None:
     }
 
 
-def _serve(aws: Aws, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def _serve(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+def _throttled(aws: Aws) -> None:
+    if aws.throttle > 0:
+        aws.throttle -= 1
+        raise RefusedError("ThrottlingException", "Rate exceeded")
 
 
 class RefusedError(Exception):
@@ -174,9 +180,7 @@ def _json_handler(aws: Aws) -> type[BaseHTTPRequestHandler]:
             operation = self.headers["X-Amz-Target"].rpartition(".")[2]
             aws.calls.append(operation)
             try:
-                if aws.throttle > 0:
-                    aws.throttle -= 1
-                    raise RefusedError("ThrottlingException", "Rate exceeded")
+                _throttled(aws)
                 status, answer = 200, OPERATIONS[operation](aws, asked)
             except RefusedError as error:
                 status, answer = 400, {"__type": error.args[0], "message": error.args[1]}
@@ -226,7 +230,7 @@ def _s3_handler(aws: Aws, port: int) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(content)
             line.close()
 
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815  the names of http.server
 
         def log_message(self, *_words: object) -> None:
             pass

@@ -3,7 +3,7 @@
 import dataclasses
 from functools import cache
 
-from crpbot.factory import make_model
+from crpbot.making.model import make_model
 from crpbot.market.candles import Candles
 from crpbot.market.synthetic import make_market
 from crpbot.model.checkpoint import Checkpoint

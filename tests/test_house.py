@@ -19,19 +19,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "crpbot"
 MODULES = sorted(SOURCE.rglob("*.py"))
 RUNGS = [
-    "errors",
-    "disk",
-    "market",
-    "dataset",
-    "model",
-    "quality",
-    "registry",
-    "signals",
-    "factory",
-    "doctor",
-    "cloud",
-    "cli",
-    "__main__",
+    *("errors", "disk", "market", "dataset", "model", "quality", "registry"),
+    *("signals", "making", "factory", "doctor", "cloud", "cli", "__main__"),
 ]
 
 

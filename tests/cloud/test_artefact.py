@@ -52,7 +52,7 @@ REG, SYM, LNK, DIR, FIFO, CHR = (
     "members",
     [
         [("../evil", REG, b"x", "")],
-        [("/tmp/evil", REG, b"x", "")],
+        [("/evil", REG, b"x", "")],
         [("a/b", REG, b"x", "")],
         [("..", REG, b"x", "")],
         [(".hidden", REG, b"x", "")],

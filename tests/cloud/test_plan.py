@@ -25,6 +25,7 @@ from crpbot.model.recipe import load_recipe
 from crpbot.model.training import Epoch
 
 V7 = load_recipe("v7")
+KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 
 
@@ -49,7 +50,8 @@ def test_a_plan_reaches_for_no_network(backend: str) -> None:
 
 @pytest.mark.slow
 def test_a_plan_does_not_even_load_boto3() -> None:
-    code = "import sys; from crpbot.cli import app; app(['cloud', 'plan'], standalone_mode=False); print([m for m in ('boto3', 'torch') if m in sys.modules])"
+    code = "import sys; from crpbot.cli import app; app(['cloud', 'plan'], standalone_mode=False); "
+    code += "print([m for m in ('boto3', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     assert "nothing was sent" in done.stdout
@@ -93,7 +95,7 @@ def test_no_plan_can_cost_more_than_is_allowed(
     backend: Any,
     spot: bool,
     candles: int,
-    hours: float | None,  # noqa: FBT001
+    hours: float | None,
 ) -> None:
     """Either it is refused, or even machines that run until they are stopped stay below, and each has the time it needs."""
     price = price_of("ml.g5.xlarge" if backend == "sagemaker" else "g5.xlarge", spot=spot)
@@ -136,7 +138,7 @@ def test_every_request_is_one_that_aws_knows(backend: str, spot: bool, candles: 
     from botocore.validate import ParamValidator
 
     for request in planned(backend=backend, spot=spot, candles=candles).requests:
-        client = boto3.client(request.service, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        client = boto3.client(request.service, region_name="us-east-1", **KEYS)
         shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[request.operation]).input_shape
         found = ParamValidator().validate(dict(request.parameters), shape)
         assert not found.has_errors(), found.generate_report()

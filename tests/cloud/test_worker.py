@@ -1,4 +1,4 @@
-"""The contract of the container, in a folder instead of /opt/ml: it trains as `crpbot train` does, and refuses what is not sound."""
+"""The contract of the container, in a folder instead of /opt/ml: it trains as `crpbot train` does, or refuses."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_the_job_trains_what_crpbot_train_trains_to_the_byte(tmp_path: Path) -> 
 
 
 def test_a_spot_machine_that_is_taken_away_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
-    """SIGTERM after the third epoch: the worker ends within 30 s, the next one goes on with the fourth, and the bytes are the same."""
+    """SIGTERM after the third epoch: the worker ends within 30 s, the next one goes on, and the bytes are the same."""
     recipe = quick(epochs=6)
     whole = prepare(tmp_path / "whole", recipe)
     code, words = run(whole)
@@ -105,7 +105,7 @@ def test_a_checkpoint_without_a_scaler_fails_the_job_and_is_rejected(tmp_path: P
     failure = (base / "output" / "failure").read_text()
     assert "rejected/" in failure
     assert "normalizer-present" in failure
-    assert [one for one in (base / "model").iterdir()] == []
+    assert list((base / "model").iterdir()) == []
     assert (base / "output" / "data" / "rejected" / f"lstm_BTC-USD_{name}_enhanced.pt").is_file()
 
 

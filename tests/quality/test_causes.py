@@ -17,7 +17,7 @@ import crpbot
 from crpbot.dataset.drift import population_stability
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.program import PRICE
-from crpbot.factory import make_model
+from crpbot.making.model import make_model
 from crpbot.market.candles import MINUTE
 from crpbot.market.files import read_candles
 from crpbot.market.synthetic import make_market

@@ -18,7 +18,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_EXTRAS = {"torch": "train", "sklearn": "train", "ccxt": "live", "boto3": "cloud"}
+_EXTRAS = {
+    "torch": "train",
+    "sklearn": "train",
+    "ccxt": "live",
+    "boto3": "cloud",
+    "ray": "ray",
+    "mlflow": "track",
+    "tensorboard": "track",
+}
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer exports the heirs of its usage error, not the error itself
 
 
@@ -48,6 +56,9 @@ def main() -> None:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         sys.stderr.write(f"error: {' '.join(error.format_message().split()).rstrip('.')}{hint}\n")
         sys.exit(2)
+    except typer.Abort:
+        sys.stderr.write("stopped: what was finished is on disk, and the same command goes on from there\n")
+        sys.exit(130)
     except CrpbotError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(2)
