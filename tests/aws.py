@@ -14,7 +14,6 @@ import sys
 import tarfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +27,7 @@ REGION = "us-east-1"
 BUCKET = f"crpbot-{ACCOUNT}-{REGION}"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/crpbot:1"
 GROUP = "/aws/sagemaker/TrainingJobs"
-SECRET = "SENTINEL0secret0that0must0be0nowhere0else"  # a made-up word that the tests look for
+SECRET = "SENTINEL0secret0that0must0be0nowhere0else"  # noqa: S105  a made-up word that the tests look for
 KEY_ID = "AKIASENTINELSENTINEL"
 ENDED = ("Completed", "Failed", "Stopped")
 
@@ -70,9 +69,8 @@ class Aws:
 
     def client(self, service: str) -> Any:
         """Return a client of our own, past the front and without the sentinel."""
-        return boto3.client(
-            service, region_name=REGION, endpoint_url=self.moto, aws_access_key_id="fake", aws_secret_access_key="fake"
-        )
+        keys = {"aws_access_key_id": "fake", "aws_secret_access_key": "fake"}
+        return boto3.client(service, region_name=REGION, endpoint_url=self.moto, **keys)
 
     def wait(self, name: str, seconds: float = 120) -> Run:
         """Wait until a job has ended."""
@@ -98,7 +96,10 @@ def aws_on_loopback(folder: Path) -> Iterator[Aws]:
     server.start()
     _, port = server.get_host_and_port()
     moto = f"http://127.0.0.1:{port}"
-    urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST")).close()
+    line = http.client.HTTPConnection("127.0.0.1", port)
+    line.request("POST", "/moto-api/reset")
+    line.getresponse().read()
+    line.close()
     aws = Aws(folder, moto)
     fronts = [_serve(_json_handler(aws)), _serve(_s3_handler(aws, port))]
     ours, s3 = (f"http://127.0.0.1:{one.server_address[1]}" for one in fronts)

@@ -93,7 +93,7 @@ def test_no_plan_can_cost_more_than_is_allowed(
     most: float,
     n: int,
     backend: Any,
-    spot: bool,
+    spot: Any,
     candles: int,
     hours: float | None,
 ) -> None:

@@ -94,7 +94,7 @@ class Aws:
         if service not in self._clients:
             retries = {"mode": "standard", "total_max_attempts": TRIES}
             config = Config(region_name=self.region, retries=retries, connect_timeout=PATIENCE, read_timeout=PATIENCE)
-            self._clients[service] = boto3.client(service, config=config)
+            self._clients[service] = boto3.Session().client(service, config=config)
         return self._clients[service]
 
 
