@@ -202,6 +202,8 @@ def _s3_handler(aws: Aws, port: int) -> type[BaseHTTPRequestHandler]:
     """S3 of moto, with owners (moto does not look at ExpectedBucketOwner) and a network that can be cut."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # answers `Expect: 100-continue`, for which botocore else waits a second
+
         def _pass_on(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             if self.command == "PUT" and aws.cut_uploads:
@@ -218,7 +220,8 @@ def _s3_handler(aws: Aws, port: int) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 return
             line = http.client.HTTPConnection("127.0.0.1", port)
-            line.request(self.command, self.path, body, dict(self.headers))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in {"expect", "connection"}}
+            line.request(self.command, self.path, body, headers)
             answer = line.getresponse()
             content = answer.read()
             self.send_response(answer.status)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from crpbot.errors import AwsError
@@ -87,14 +88,19 @@ class Aws:
                 return found
             token = following
 
-    def _client(self, service: str) -> Any:  # noqa: ANN401
+    @cached_property
+    def _session(self) -> Any:  # noqa: ANN401
         import boto3  # noqa: PLC0415
+
+        return boto3.Session()
+
+    def _client(self, service: str) -> Any:  # noqa: ANN401
         from botocore.config import Config  # noqa: PLC0415
 
         if service not in self._clients:
             retries = {"mode": "standard", "total_max_attempts": TRIES}
             config = Config(region_name=self.region, retries=retries, connect_timeout=PATIENCE, read_timeout=PATIENCE)
-            self._clients[service] = boto3.Session().client(service, config=config)
+            self._clients[service] = self._session.client(service, config=config)
         return self._clients[service]
 
 
