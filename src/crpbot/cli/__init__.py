@@ -27,6 +27,8 @@ _EXTRAS = {
     "mlflow": "track",
     "tensorboard": "track",
 }
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer exports the heirs of its usage error, not the error itself
 
 
@@ -56,9 +58,6 @@ def main() -> None:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         sys.stderr.write(f"error: {' '.join(error.format_message().split()).rstrip('.')}{hint}\n")
         sys.exit(2)
-    except typer.Abort:
-        sys.stderr.write("stopped: what was finished is on disk, and the same command goes on from there\n")
-        sys.exit(130)
     except CrpbotError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(2)
@@ -75,4 +74,6 @@ def main() -> None:
     except Exception:  # noqa: BLE001  whatever is left is a bug, and a bug keeps its traceback
         traceback.print_exc()
         sys.exit(3)
+    if code == _INTERRUPTED:
+        sys.stderr.write("stopped: what was finished is on disk, and the same command goes on from there\n")
     sys.exit(code if isinstance(code, int) else 0)

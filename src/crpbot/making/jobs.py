@@ -4,15 +4,18 @@ A job depends on nothing but its own arguments: the number of workers, their ord
 """
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import SpawnContext
+from multiprocessing.managers import SyncManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crpbot.errors import TrainingError
 from crpbot.making.model import cut_fold, train_model
@@ -22,9 +25,6 @@ from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
 from crpbot.quality.gates import GateTable
 from crpbot.quality.report.data import Judgement
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import SimpleQueue
 
 MOST_KILLS = 3
 """Times that a worker may be killed before the whole is given up."""
@@ -105,11 +105,11 @@ def grid(
 
 
 def do(job: Job, candles: Candles, *, told: Callable[[Epoch], None], folder: Path | None = None) -> Judgement:
-    """Make the model of one job; `folder` stands in for that of the job where its files go elsewhere first."""
+    """Make the model of one job, and return what a report needs; `folder` stands in where the files go elsewhere first."""
     split = None
     if job.fold is not None:
         candles, split = cut_fold(job.symbol, candles, job.recipe, fold=job.fold, folds=job.folds)
-    return train_model(
+    judgement = train_model(
         job.symbol,
         candles,
         job.recipe,
@@ -122,6 +122,7 @@ def do(job: Job, candles: Candles, *, told: Callable[[Epoch], None], folder: Pat
         split=split,
         called=job.folder,
     )
+    return judgement.settled()
 
 
 def run_here(
@@ -200,39 +201,59 @@ def _as_done(futures: Mapping[Future[Judgement], int]) -> Iterator[Future[Judgem
 
 @contextmanager
 def _pool(workers: int, jobs: Sequence[Job], watch: Report) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool whose epochs are told to `watch`; nothing of it is left when the block ends, however that is."""
+    """Give a pool whose epochs are told to `watch`; nothing of it is left when the block ends, however that is.
+
+    The epochs come through a process of their own: a worker that is killed while it tells of one would else keep the lock of
+    the queue for ever.
+    """
     spawn = get_context("spawn")
-    told: SimpleQueue[tuple[int, Epoch] | None] = spawn.SimpleQueue()
+    with _manager(spawn) as manager:
+        told = manager.Queue()
 
-    def listen() -> None:
-        while (item := told.get()) is not None:
-            watch(jobs[item[0]], item[1])
+        def listen() -> None:
+            with suppress(OSError, EOFError):
+                while (item := told.get()) is not None:
+                    watch(jobs[item[0]], item[1])
 
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(told,))
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(told,))
+        try:
+            yield pool
+        except BaseException:
+            for process in list((pool._processes or {}).values()):  # noqa: SLF001  terminate_workers comes with Python 3.14
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            with suppress(OSError, EOFError):
+                told.put(None)
+            listener.join()
+
+
+@contextmanager
+def _manager(context: SpawnContext) -> Iterator[SyncManager]:
+    """Give a manager that leaves Ctrl-C to this process."""
+    manager = SyncManager(ctx=context)
+    manager.start(_leave_interrupts_to_parent)
     try:
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):  # noqa: SLF001  terminate_workers comes with Python 3.14
-            process.terminate()
-        raise
+        yield manager
     finally:
-        pool.shutdown(cancel_futures=True)
-        told.put(None)
-        listener.join()
+        manager.shutdown()
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _told: Any = None
 
 
 def _begin(told: Any) -> None:  # noqa: ANN401
-    """Prepare a worker: where it tells of epochs, and that a Ctrl-C is for its parent to answer."""
-    import signal  # noqa: PLC0415  only a worker needs it
-
+    """Prepare a worker: where it tells of epochs."""
     global _told  # noqa: PLW0603  a worker's one channel, given once
     _told = told
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_interrupts_to_parent()
 
 
 def _work(number: int, job: Job, candles: Candles) -> Judgement:
@@ -241,6 +262,7 @@ def _work(number: int, job: Job, candles: Candles) -> Judgement:
     def told(epoch: Epoch) -> None:
         if parent is not None and not parent.is_alive():
             os._exit(1)  # nobody waits for it any more, and somebody may have begun the same anew
-        _told.put((number, epoch))
+        with suppress(OSError, EOFError):  # nobody listens any more: the model is worth more than the news
+            _told.put((number, epoch))
 
     return do(job, candles, told=told)
