@@ -45,6 +45,7 @@ class Run:
     started: float = 0.0
     ended: float = 0.0
     process: subprocess.Popen[str] | None = None
+    thread: threading.Thread | None = None
     stopping: bool = False
     interrupt: bool = False
     starts: int = 0
@@ -56,8 +57,8 @@ class Run:
 class Aws:
     """What a test may turn, and look at."""
 
-    folder: Path
-    moto: str = ""
+    port: int
+    folder: Path = Path()
     runs: dict[str, Run] = field(default_factory=dict)
     quotas: dict[str, float] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
@@ -65,12 +66,21 @@ class Aws:
     cut_uploads: bool = False
     calls: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    on_start: Callable[[Run], None] = lambda _run: None
     on_line: Callable[[Run, str], None] = lambda _run, _line: None
+    clients: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def moto(self) -> str:
+        """The address of moto."""
+        return f"http://127.0.0.1:{self.port}"
 
     def client(self, service: str) -> Any:
         """Return a client of our own, past the front and without the sentinel."""
-        keys = {"aws_access_key_id": "fake", "aws_secret_access_key": "fake"}
-        return boto3.client(service, region_name=REGION, endpoint_url=self.moto, **keys)
+        if service not in self.clients:
+            keys = {"aws_access_key_id": "fake", "aws_secret_access_key": "fake"}
+            self.clients[service] = boto3.Session().client(service, region_name=REGION, endpoint_url=self.moto, **keys)
+        return self.clients[service]
 
     def wait(self, name: str, seconds: float = 120) -> Run:
         """Wait until a job has ended."""
@@ -88,42 +98,55 @@ class Aws:
 
 
 @contextlib.contextmanager
-def aws_on_loopback(folder: Path) -> Iterator[Aws]:
-    """Start everything, with bucket, roles, image and quotas as docs/cloud wants them."""
+def aws_on_loopback() -> Iterator[Aws]:
+    """Start everything; `begin` makes it fresh."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
-    moto = f"http://127.0.0.1:{port}"
-    line = http.client.HTTPConnection("127.0.0.1", port)
-    line.request("POST", "/moto-api/reset")
-    line.getresponse().read()
-    line.close()
-    aws = Aws(folder, moto)
+    aws = Aws(port=port)
     fronts = [_serve(_json_handler(aws)), _serve(_s3_handler(aws, port))]
     ours, s3 = (f"http://127.0.0.1:{one.server_address[1]}" for one in fronts)
     aws.environment = {
-        "AWS_ENDPOINT_URL": moto,
+        "AWS_ENDPOINT_URL": aws.moto,
         "AWS_ENDPOINT_URL_SAGEMAKER": ours,
         "AWS_ENDPOINT_URL_SERVICE_QUOTAS": ours,
         "AWS_ENDPOINT_URL_S3": s3,
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_MAX_ATTEMPTS": "3",
+        "AWS_EC2_METADATA_DISABLED": "true",
     }
-    _furnish(aws)
     try:
         yield aws
     finally:
-        for run in aws.runs.values():
-            if run.process is not None and run.process.poll() is None:
-                run.process.kill()
         for one in fronts:
             one.shutdown()
             one.server_close()
         server.stop()
+
+
+def begin(aws: Aws, folder: Path) -> None:
+    """Forget what was, and make bucket, roles, image and quotas as docs/cloud wants them."""
+    line = http.client.HTTPConnection("127.0.0.1", aws.port)
+    line.request("POST", "/moto-api/reset")
+    line.getresponse().read()
+    line.close()
+    aws.folder, aws.runs, aws.owners, aws.calls = folder, {}, {}, []
+    aws.throttle, aws.cut_uploads = 0, False
+    aws.on_start, aws.on_line = (lambda _run: None), (lambda _run, _line: None)
+    _furnish(aws)
+
+
+def end(aws: Aws) -> None:
+    """Leave no process and no thread behind."""
+    for run in aws.runs.values():
+        run.stopping = True
+        if run.process is not None and run.process.poll() is None:
+            run.process.kill()
+        if run.thread is not None:
+            run.thread.join(30)
 
 
 def _furnish(aws: Aws) -> None:
@@ -253,7 +276,8 @@ def _create(aws: Aws, asked: dict[str, Any]) -> dict[str, Any]:
     if sum(run.status not in ENDED for run in aws.runs.values()) >= quota:
         raise RefusedError("ResourceLimitExceeded", f"The account-level service limit is {quota:g} Instances")
     run = aws.runs[name] = Run(asked, aws.folder / name)
-    threading.Thread(target=_live, args=(aws, run), daemon=True).start()
+    run.thread = threading.Thread(target=_live, args=(aws, run), daemon=True)
+    run.thread.start()
     return {"TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}"}
 
 
@@ -317,6 +341,7 @@ def _live(aws: Aws, run: Run) -> None:
     try:
         while True:
             run.interrupt = False
+            aws.on_start(run)
             base = run.folder / f"machine-{run.starts + 1}" / "ml"
             _lay_out(aws, run, base)
             code = _one_machine(aws, run, base)
@@ -392,6 +417,7 @@ def _one_machine(aws: Aws, run: Run, base: Path) -> int:
         _keep(aws, run, base)
         aws.on_line(run, line)
     code = run.process.wait()
+    run.process.stdout.close()
     timer.cancel()
     _keep(aws, run, base)
     return code

@@ -7,19 +7,29 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture
-def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """moto and the fake, with sentinels as credentials; nothing of the user's own AWS is looked at."""
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[object]:
+    """moto and the fake, as servers."""
     if find_spec("boto3") is None:
         pytest.skip("AWS needs the extra cloud")
     from aws import aws_on_loopback
 
+    with aws_on_loopback() as found:
+        yield found
+
+
+@pytest.fixture
+def aws(loopback: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A fresh AWS, with sentinels as credentials; nothing of the user's own AWS is looked at."""
+    from aws import Aws, begin, end
+
+    assert isinstance(loopback, Aws)
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "CRPBOT_BUCKET", "CRPBOT_ROLE", "CRPBOT_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with aws_on_loopback(tmp_path / "sagemaker") as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
-        yield found
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    for name, value in loopback.environment.items():
+        monkeypatch.setenv(name, value)
+    begin(loopback, tmp_path / "sagemaker")
+    yield loopback
+    end(loopback)
