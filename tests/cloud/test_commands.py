@@ -19,13 +19,13 @@ pytestmark = pytest.mark.slow
 NAME = "lstm_{}_v7_enhanced.pt"
 
 
-def candles(place: Path, *, epochs: int = 4, **rows: int) -> Path:
+def candles(place: Path, *, epochs: int = 4, batch: int = 256, **rows: int) -> Path:
     """Write an edge that can be found, by symbol."""
     (place / "candles").mkdir()
     for symbol, number in rows.items():
         name = f"{symbol}-USD"
         write_candles(make_market("planted-edge", name, rows=number), place / "candles" / f"{name}.parquet")
-    (place / "quick.toml").write_text(quick(epochs=epochs).to_toml())
+    (place / "quick.toml").write_text(quick(epochs=epochs, batch_size=batch).to_toml())
     return place / "candles"
 
 
@@ -42,7 +42,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_from_the_plan_to_a_model_that_speaks_and_no_secret_anywhere(aws: Aws, tmp_path: Path) -> None:
-    candles(tmp_path, epochs=8, BTC=400_000, ETH=6_000, SOL=6_000)
+    candles(tmp_path, epochs=6, batch=1_024, BTC=400_000, ETH=6_000, SOL=6_000)
     said = []
 
     def type_(*words: object, code: int = 0) -> str:
@@ -60,7 +60,7 @@ def test_from_the_plan_to_a_model_that_speaks_and_no_secret_anywhere(aws: Aws, t
     type_("cloud", "status", "--home", "home", "--follow", "--every", 0.5)
     found = json.loads(type_("cloud", "status", "--home", "home", "--json"))
     assert [one["state"] for one in found] == ["Completed"] * 3, [aws.runs[name].log[-5:] for name in names]
-    assert {(one["epoch"], one["of"]) for one in found} == {(8, 8)}
+    assert {(one["epoch"], one["of"]) for one in found} == {(6, 6)}
     assert all(one["cost_usd"] > 0 for one in found)
     told = type_("cloud", "fetch", "--home", "home", "--out", "models")
     assert told.count("verified and written") == 3
