@@ -1,6 +1,6 @@
 """Run what the README shows and write the real output into it: `python scripts/make_readme.py`, about 17 minutes on two cores.
 
-Names of blocks (`run`, `lost`, `drift`, `bench`, `training`) make only these. The last two need the extra `bench`: see `make bench`.
+Names of blocks (`run`, `lost`, `drift`, `bench`, `training`) make only these. The last two need the extra `bench`: `make bench`.
 """
 
 import json
