@@ -112,9 +112,9 @@ def test_no_plan_can_cost_more_than_is_allowed(
 
 
 def test_money_decides_when_machines_are_stopped() -> None:
-    generous, tight = planned(), planned(max_cost=1.5)
-    with pytest.raises(CloudError, match=r"at most \$1\.00, found \$1\.\d\d for 0\.\d+ hours"):
-        planned(max_cost=1.0)
+    generous, tight = planned(), planned(max_cost=0.9)
+    with pytest.raises(CloudError, match=r"at most \$0\.80, found \$0\.8\d for 0\.60 hours"):
+        planned(max_cost=0.8)
     assert tight.bill.limit_seconds < generous.bill.limit_seconds
     stopping = tight.requests[-1].parameters["StoppingCondition"]
     assert stopping == {"MaxRuntimeInSeconds": tight.bill.limit_seconds}

@@ -7,8 +7,8 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.model.recipe import Recipe, load_recipe
 
 ROWS_PER_SECOND = 90_000
-"""Training rows a second of recipe v7 as written (batch 64): 90,564 to 91,263 in three epochs of BTC-USD, two years of real candles,
-on one thread of an AMD EPYC with two cores, without a GPU, 2026-11-24."""
+"""Training rows a second of recipe v7 as written (batch 64): 90,564 to 91,263 in three epochs of two years of BTC-USD, on one
+thread of an AMD EPYC with two cores, without a GPU, 2026-11-24."""
 MEASURED = "measured on one thread of a CPU on 2026-11-24; no GPU was measured, so none is counted on"
 START_MINUTES = {"sagemaker": 6.0, "ec2": 8.0}
 """Until the first row is trained: machine, image, packages. An assumption; nothing was measured on AWS."""
