@@ -27,7 +27,7 @@ FOUNDING: Mapping[str, Any] = {
 }
 SLACK = 3.0
 """A machine may take this many times as long as was estimated before it is stopped; the GPU and the network are not measured."""
-LEAST_LIMIT_HOURS = 0.5
+LEAST_LIMIT_HOURS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
