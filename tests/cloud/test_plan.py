@@ -1,11 +1,13 @@
 """The plan: true before anything is sent, and never above what may be spent."""
 
 import dataclasses
+import io
 import json
 import re
 import socket
 import subprocess
 import sys
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,15 @@ from crpbot.model.training import Epoch
 V7 = load_recipe("v7")
 KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
+
+
+ZIPPED = pack._zipped
+
+
+@pytest.fixture(autouse=True)
+def _small_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine megabytes of code are zipped where they are what is tested."""
+    monkeypatch.setattr(pack, "_zipped", lambda _: b"a small package")
 
 
 def planned(*, symbols: tuple[str, ...] = SYMBOLS, candles: bool = False, recipe: Any = V7, seed: int = 0, **wish: Any) -> Plan:
@@ -194,12 +205,16 @@ def test_made_up_candles_are_made_again_there_and_stay_made_up() -> None:
     assert [channel["ChannelName"] for channel in asked["InputDataConfig"]] == ["package", "recipe"]
 
 
-def test_the_package_is_this_code_and_the_same_bytes_twice() -> None:
+def test_the_package_is_this_code_and_the_same_bytes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "_zipped", ZIPPED)
     first, second = pack.package(), pack.package()
     assert first == second
     assert first.sha256 in first.prefix
     names = [blob.key.rpartition("/")[2] for blob in first.blobs]
     assert names == ["crpbot.zip", "requirements.txt", "constraints.txt", "start.sh"]
+    with zipfile.ZipFile(io.BytesIO(first.blobs[0].content)) as archive:
+        assert {"crpbot/__init__.py", "crpbot/cloud/worker.py", "crpbot/cloud/user_data.sh"} <= set(archive.namelist())
+        assert not [name for name in archive.namelist() if name.endswith(".pyc") or "__pycache__" in name]
     assert {"boto3", "numpy", "polars", "scikit-learn", "scipy", "typer"} <= set(pack.requirements().split())
     assert not {"torch", "pytest", "moto"} & set(pack.requirements().split())
     assert not re.search(r"^(torch|nvidia-.*|triton)==", pack.constraints(), re.MULTILINE)

@@ -261,8 +261,8 @@ def job_name(symbol: str, recipe: Recipe, *facts: str) -> str:
     """Return the name of a job; it holds a digest of everything that decides the result.
 
     >>> from crpbot.model.recipe import load_recipe
-    >>> job_name("BTC-USD", load_recipe("v7"), "candles")
-    'crpbot-BTC-USD-v7-4ba11cb46316'
+    >>> job_name("BTC-USD", load_recipe("v7"), "candles").rpartition("-")[0]
+    'crpbot-BTC-USD-v7'
     """
     digest = hashlib.sha256(json.dumps([symbol, recipe.to_dict(), *facts], sort_keys=True).encode()).hexdigest()[:12]
     room = 63 - len(f"crpbot-{symbol}--{digest}-99")
