@@ -72,6 +72,17 @@ def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Se
     console().print(table)
 
 
+def print_rows(headline: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print one sentence and a table of names and cells."""
+    table = Table(show_header=False, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for name, cell in rows:
+        table.add_row(name, Text(cell))
+    console().print(Text(printable(headline)))
+    console().print(table)
+
+
 def print_founding_table(judgements: "Sequence[Judgement]") -> None:
     """Print the table of the founding document, one column a model."""
     from crpbot.quality.report.text import founding_rows

@@ -20,7 +20,7 @@ STATED = (0.5, 0.8, 0.9)
 """Coverages that conformal sets are made for."""
 FEWEST_ROWS = 300
 """Rows that must reach a confidence before anything is said of them."""
-_STEPS = tuple(round(0.34 + 0.01 * step, 2) for step in range(66))
+STEPS = tuple(round(0.34 + 0.01 * step, 2) for step in range(66))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def _select(chosen_on: Block, known: Floats, shown: Block, p: Floats, words: str
         at_least=None if least is None else at(least),
         at_most=None if most is None else at(most),
         at_signal=at(SIGNAL),
-        curve=tuple(at(step) for step in _STEPS if (confidence >= step).sum() >= FEWEST_ROWS),
+        curve=tuple(at(step) for step in STEPS if (confidence >= step).sum() >= FEWEST_ROWS),
         sets=tuple(sets),
     )
 
@@ -152,7 +152,7 @@ def come_true(rows: Block, p: Floats) -> list[float]:
     side, confidence = sides(p)
     right = (side == rows.y).astype(float)
     kept = []
-    for step, after in zip(_STEPS, (*_STEPS[1:], 1.01), strict=True):
+    for step, after in zip(STEPS, (*STEPS[1:], 1.01), strict=True):
         chosen = confidence >= step
         if chosen.sum() < FEWEST_ROWS or not (chosen & (confidence < after)).any():
             continue

@@ -129,7 +129,7 @@ REFUSALS = (
     "no price of the market lies in the entry zone: one tick of {tick:g} is wider",
     "the take profit is less than one tick of {tick:g} from the entry",
     "one lot of {lot:g} is more than the account may risk or buy",
-    "the order would be worth {worth:,.2f}, below the least order of {least:,.2f} there",
+    "the order would be worth less than {least:,.2f}, the least order there",
 )
 """Why a plan is refused, by number."""
 
@@ -249,7 +249,7 @@ def make_plan(
     plans = make_plans(sign, center=one[0], atr=one[1], price=one[2], preset=preset, rules=rules)
     entry, stop, take, size = (float(column[0]) for column in (plans.entry, plans.stop_loss, plans.take_profit, plans.size))
     if reason := REFUSALS[plans.refused[0]]:
-        raise PlanError(reason.format(tick=rules.tick, lot=rules.lot, worth=size * entry, least=rules.min_notional))
+        raise PlanError(reason.format(tick=rules.tick, lot=rules.lot, least=rules.min_notional))
     waits = bool(plans.stop_entry[0])
     order_types: dict[Side, OrderType] = {
         "LONG": "BUY STOP" if waits else "LIMIT BUY",
