@@ -54,9 +54,7 @@ def command(
         raise CrpbotError(f"--format must be one of {', '.join(FORMATS)}, found {form!r}; choose one")
     wanted = names(symbols)
     if len(wanted) != 1 and (tick or lot or min_notional):
-        raise CrpbotError(
-            f"a tick, a lot and a least order are of one market, found {len(wanted)} symbols; name one with --symbols"
-        )
+        raise CrpbotError(f"a tick, a lot and a least order are of one market, found {len(wanted)} symbols; name one")
     chosen = preset_named(preset)
     from crpbot.market.source import open_source
     from crpbot.model.loading import load_checkpoint

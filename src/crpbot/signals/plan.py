@@ -219,7 +219,8 @@ def _sizes(entry: Floats, distance: Floats, preset: Preset, lot: float | None) -
         size = np.minimum(most_lost / distance, most_bought / entry)
     size = round_down(np.where(np.isfinite(size), size, 0.0), lot)
     over = (size * distance > most_lost) | (size * entry > most_bought)
-    less = np.nextafter(size, 0.0) if lot is None else round_down(size - lot, lot)
+    # Below a trillionth of the size, the next lot is no other number.
+    less = np.nextafter(size, 0.0) if lot is None else np.minimum(round_down(size - lot, lot), size * (1 - 1e-12))
     return np.maximum(np.where(over, less, size), 0.0)
 
 
