@@ -48,6 +48,7 @@ bench: setup ## speed as ratios, in one run: see benchmarks/
 	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),bench]'
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/backtest.py
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -41,7 +41,7 @@ def followed(*, several: bool = False, threshold: float | str = 0.60) -> Backtes
 def test_the_plans_are_the_very_ones_that_a_signal_shows() -> None:
     found, candles = followed(), market()
     made = np.flatnonzero(found.made)
-    for i in made[:: max(1, len(made) // 12)]:
+    for i in made[:: max(1, len(made) // 6)]:
         row = int(found.trades.rows[i])
         closed = int(candles.time[row]) + MINUTE
         signal = newest_signal(model(), candles[: row + 1], stage="live", now=closed, rules=CENT)
