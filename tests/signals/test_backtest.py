@@ -27,6 +27,8 @@ from crpbot.signals.rules import MarketRules
 from crpbot.signals.signal import newest_signal
 from crpbot.signals.threshold import by_accuracy, by_value, read_choice
 
+pytestmark = pytest.mark.slow  # trains a model
+
 CENT = MarketRules(tick=0.01, lot=1e-4)
 
 
@@ -288,6 +290,7 @@ def test_drawdown_is_the_deepest_fall_from_a_height() -> None:
     equity = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, 500)))
     plain = max(1 - equity[j] / max(100.0, *equity[: j + 1]) for j in range(500))
     assert drawdown(equity, 100.0) == pytest.approx(plain)
+    assert drawdown(np.array([90.0, 80.0, 85.0]), 100.0) == pytest.approx(0.2)  # the start is a height, too
 
 
 def test_an_honest_model_speaks_from_where_it_is_right_and_a_loud_one_never() -> None:

@@ -46,7 +46,7 @@ def plan_of(wish: tuple[str, dict[str, float], Preset, MarketRules]) -> OrderPla
         return None
 
 
-many = settings(max_examples=200)
+many = settings(max_examples=100)
 
 
 @many
@@ -67,6 +67,23 @@ def test_risk_leverage_and_least_order_are_kept_to_the_last_bit(wish: tuple) -> 
         assert 0 < plan.risk_money == plan.size * abs(plan.entry - plan.stop_loss) <= preset.account * preset.risk
         assert plan.size * plan.entry <= preset.account * preset.leverage
         assert plan.size * plan.entry >= (rules.min_notional or 0)
+
+
+@pytest.mark.parametrize("lot", [None, 1e-3, 1.0])
+@pytest.mark.parametrize("leverage", [0.5, 3.0, 1e6])
+def test_no_size_of_many_breaks_a_limit_by_a_single_bit(lot: float | None, leverage: float) -> None:
+    rng = np.random.default_rng(0)
+    n = 30_000
+    center = np.exp(rng.uniform(-3, 8, n))
+    preset = dataclasses.replace(ATR_PRESET, account=98_765.4321, risk=0.0123, leverage=leverage)
+    plans = make_plans(
+        np.ones(n, np.int8), center=center, atr=center * rng.uniform(1e-4, 0.1, n), price=center, preset=preset,
+        rules=MarketRules(lot=lot),
+    )  # fmt: skip
+    fine = plans.refused == 0
+    assert fine.mean() > 0.5
+    assert (plans.size * np.abs(plans.entry - plans.stop_loss) <= preset.account * preset.risk)[fine].all()
+    assert (plans.size * plans.entry <= preset.account * preset.leverage)[fine].all()
 
 
 @many

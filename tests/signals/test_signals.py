@@ -102,6 +102,7 @@ def test_an_old_signal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     last = newest_signal(model(), market(), stage="live", now=CLOSED + 30 * MINUTE - 1)
     late = newest_signal(model(), market(), stage="live", now=CLOSED + 30 * MINUTE)
     assert (last.status, late.status) == ("signal", "expired")
+    assert (last.reason, late.reason) == ("", f"it was valid until {utc(CLOSED + 30 * MINUTE)}")
     assert "EXPIRED" in str(late)
     assert late.candle in str(late)
 

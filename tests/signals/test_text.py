@@ -88,6 +88,13 @@ def test_a_message_fits_and_says_what_must_not_be_missed(
         assert len(text) < 1_000
 
 
+@pytest.mark.parametrize("reason", ["x" * 9_000, "📉" * 5_000, "x" + "📉" * 5_000])
+def test_a_message_that_is_too_long_is_cut_where_a_character_ends(reason: str) -> None:
+    text = telegram(signal(status="no signal", plan=None, reason=reason))
+    assert TELEGRAM - 2 < len(text.encode("utf-16-le")) / 2 <= TELEGRAM
+    assert text.endswith("…")
+
+
 def controller(message: dict, *, short_threshold: float = 0.5, long_threshold: float = 0.5) -> int:
     """Decide as hummingbot's `ai_livestream` does: sell before buy, and only above the threshold."""
     short, _, long = message["probabilities"]

@@ -178,8 +178,8 @@ def follow(candles: Candles, rows: Rows, plans: Plans, timing: Timing) -> Follow
             limit[going[new]] = row[new] + timing.hold - 1
         inside, last = was | new, np.minimum(limit[going], ends[going])
         stopped = inside & (low <= stops)
-        taken = was & ~stopped & (high > take[going])
-        over = inside & ~stopped & ~taken & (row == last)
+        taken = was & (high > take[going])
+        over = inside & (row == last)
         price = np.where(stopped, np.where(new & waits, stops, np.minimum(stops, first)), np.where(taken, take[going], close))
         how = np.where(stopped, STOPPED, np.where(taken, TAKEN, np.where(row == limit[going], TIMED, CUT)))
         closed = stopped | taken | over
