@@ -14,7 +14,6 @@ from crpbot.errors import DatasetError, PlanError
 from crpbot.factory import diagnose
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.model.checkpoint import save_checkpoint
-from crpbot.model.recipe import load_recipe
 from crpbot.model.subject import Subject, function_subject, subject_of
 from crpbot.quality.rows import Block
 from crpbot.signals.backtest import Backtest, backtest
@@ -35,7 +34,7 @@ CENT = MarketRules(tick=0.01, lot=1e-4)
 @cache
 def followed(*, several: bool = False, threshold: float | str = 0.60) -> Backtest:
     return backtest(
-        [subject_of(model())], market(), label_recipe=load_recipe("v7"), threshold=threshold, several=several, rules=CENT,
+        [subject_of(model())], market(), threshold=threshold, several=several, rules=CENT,
         names=["a <model>"], symbol="BTC-USD", source="synthetic",
     )  # fmt: skip
 
@@ -59,7 +58,7 @@ def test_only_rows_that_the_model_has_not_seen_are_followed() -> None:
     assert found.about.out_of_sample == "yes"
     seen = market()[: int(np.searchsorted(market().time, origin.unseen_from)) + 50]
     with pytest.raises(DatasetError) as refused:
-        backtest([subject_of(model())], seen, label_recipe=load_recipe("v7"))
+        backtest([subject_of(model())], seen)
     assert str(refused.value).startswith("a backtest needs at least 100 rows that the model has not seen, from ")
 
 
@@ -69,13 +68,13 @@ def test_the_refusal_is_that_of_a_diagnosis(tmp_path_factory: pytest.TempPathFac
     with pytest.raises(DatasetError) as theirs:
         diagnose(file, market()[:9_000])
     with pytest.raises(DatasetError) as ours:
-        backtest([subject_of(model())], market()[:9_000], label_recipe=load_recipe("v7"))
+        backtest([subject_of(model())], market()[:9_000])
     assert str(ours.value).split(" rows ")[1].split("; found")[0] == str(theirs.value).split(" rows ")[1].split("; found")[0]
 
 
 def test_cutting_off_the_future_changes_no_trade_that_has_ended() -> None:
     whole, cut = followed(), len(market()) - 700
-    part = backtest([subject_of(model())], market()[:cut], label_recipe=load_recipe("v7"), rules=CENT)
+    part = backtest([subject_of(model())], market()[:cut], rules=CENT)
     ended = [one for one in trades(whole) if one["ended"] < utc(int(market().time[cut - 1]))]
     assert ended
     assert trades(part)[: len(ended)] == ended
@@ -90,17 +89,17 @@ def test_a_threshold_is_chosen_without_a_look_at_the_rows_it_is_shown_on(how: st
         np.concatenate([getattr(candles, c)[:start], getattr(other, c)]) for c in ("open", "high", "low", "close", "volume")
     )
     changed = Candles(candles.time, *columns)
-    found = backtest([subject_of(model())], changed, label_recipe=load_recipe("v7"), threshold=how, rules=CENT)
+    found = backtest([subject_of(model())], changed, threshold=how, rules=CENT)
     assert found.threshold == followed(threshold=how).threshold
 
 
 def test_a_threshold_cannot_be_chosen_where_the_model_was_not_calibrated() -> None:
-    subject, recipe = subject_of(model()), load_recipe("v7")
+    subject = subject_of(model())
     later = market()[1_000:]
     with pytest.raises(PlanError, match="only on the very rows that a model was calibrated on"):
-        backtest([subject], later, label_recipe=recipe, threshold="selective")
+        backtest([subject], later, threshold="selective")
     with pytest.raises(PlanError, match="only a model of ours has a calibration block"):
-        backtest([guess(0.7)], market(), label_recipe=recipe, threshold="value")
+        backtest([guess(0.7)], market(), threshold="value")
 
 
 def guess(up: float) -> Subject:
@@ -109,16 +108,16 @@ def guess(up: float) -> Subject:
 
 
 def test_nobody_knows_what_a_foreign_model_has_seen() -> None:
-    found = backtest([guess(0.7)], market(), label_recipe=load_recipe("v7"))
+    found = backtest([guess(0.7)], market())
     assert found.about.out_of_sample == "unknown"
     assert "Nobody knows whether the model had seen" in sentence(found)
     assert set(found.trades.plans.sign.tolist()) == {1}
 
 
 def test_several_models_are_followed_as_their_average() -> None:
-    both = backtest([guess(0.8), guess(0.5)], market(), label_recipe=load_recipe("v7"), weights=[1, 2])
+    both = backtest([guess(0.8), guess(0.5)], market(), weights=[1, 2])
     assert both.confidence == pytest.approx(0.6)
-    twice = backtest([subject_of(model())] * 2, market(), label_recipe=load_recipe("v7"), rules=CENT)
+    twice = backtest([subject_of(model())] * 2, market(), rules=CENT)
     assert twice.net == followed().net
 
 
@@ -154,22 +153,18 @@ def test_the_books_balance(*, several: bool) -> None:
 
 
 def priced(costs: Costs) -> Backtest:
-    return backtest([subject_of(model())], market(), label_recipe=load_recipe("v7"), rules=CENT, costs=costs)
+    return backtest([subject_of(model())], market(), rules=CENT, costs=costs)
 
 
 def test_costs_take_what_they_say() -> None:
     """Fees alone take twice the fee from every trade, but for the little that the price has moved."""
     free = followed()
-    fees = backtest(
-        [subject_of(model())], market(), label_recipe=load_recipe("v7"), rules=CENT, costs=Costs(fee_bp=10, slippage_bp=0)
-    )
+    fees = backtest([subject_of(model())], market(), rules=CENT, costs=Costs(fee_bp=10, slippage_bp=0))
     taken = fees.gross.expectancy.value - fees.net.expectancy.value
     assert taken == pytest.approx(20, abs=0.1)
     assert fees.gross == free.gross
     assert free.net.expectancy.value < fees.net.expectancy.value
-    nothing = backtest(
-        [subject_of(model())], market(), label_recipe=load_recipe("v7"), rules=CENT, costs=Costs(fee_bp=0, slippage_bp=0)
-    )
+    nothing = backtest([subject_of(model())], market(), rules=CENT, costs=Costs(fee_bp=0, slippage_bp=0))
     assert nothing.net == nothing.gross
 
 
@@ -206,9 +201,7 @@ def test_no_trade_is_an_answer_in_words() -> None:
     assert (found.equity == 10_000).all()
     assert to_dict(found)["list"] == []
     assert "No trade" in backtest_page(found)
-    poor = backtest(
-        [guess(0.7)], market(), label_recipe=load_recipe("v7"), rules=MarketRules(min_notional=1e9)
-    )  # every plan is refused
+    poor = backtest([guess(0.7)], market(), rules=MarketRules(min_notional=1e9))  # every plan is refused
     assert "were refused: the order would be worth less than 1,000,000,000.00" in sentence(poor)
 
 
@@ -229,7 +222,7 @@ def test_the_json_is_whole_and_the_page_escapes_names() -> None:
 
 
 def test_an_account_that_is_used_up_says_when() -> None:
-    found = backtest([guess(0.7)], market(), label_recipe=load_recipe("v7"), costs=Costs(fee_bp=1_000), several=True)
+    found = backtest([guess(0.7)], market(), costs=Costs(fee_bp=1_000), several=True)
     assert found.net.drawdown == 1
     empty = found.start + int((found.equity <= 0).argmax())
     assert found.net.empty == empty
@@ -339,9 +332,7 @@ def test_stand_ins_are_not_followed() -> None:
     candles = market()
     filled = np.zeros(len(candles), bool)
     filled[-500::50] = True
-    found = backtest(
-        [subject_of(model())], dataclasses.replace(candles, filled=filled), label_recipe=load_recipe("v7"), several=True
-    )
+    found = backtest([subject_of(model())], dataclasses.replace(candles, filled=filled), several=True)
     stand_ins = np.flatnonzero(filled)
     assert not np.isin(found.trades.rows, stand_ins).any()
     t, taken = found.trades, found.taken

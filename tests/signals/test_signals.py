@@ -224,6 +224,13 @@ def test_several_models_speak_as_their_average() -> None:
     assert alone == newest_signal([sure], market(), stage="live", now=CLOSED)
 
 
+def test_nothing_is_said_of_a_stand_in() -> None:
+    filled = np.zeros(len(market()), bool)
+    filled[-1] = True
+    signal = newest_signal(Says((0.1, 0.1, 0.8)), dataclasses.replace(market(), filled=filled), stage="live", now=CLOSED)
+    assert (signal.status, signal.reason) == ("no signal", "the newest candle is a stand-in for a missing minute")
+
+
 def test_two_that_disagree_about_the_side_say_nothing() -> None:
     signal = newest_signal([Says((0.9, 0.05, 0.05)), Says((0.05, 0.05, 0.9))], market(), stage="live", now=CLOSED)
     assert (signal.status, signal.plan) == ("no signal", None)

@@ -15,6 +15,7 @@ from crpbot.dataset.labels import DOWN, UP
 from crpbot.errors import CheckpointError
 from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
+from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.quality.metrics import Mean
 from crpbot.quality.reliability import equal_mass
 from crpbot.quality.rows import Block
@@ -38,7 +39,6 @@ from crpbot.signals.rules import UNKNOWN, MarketRules
 from crpbot.signals.threshold import Choice, Threshold, by_accuracy, by_value, fixed
 
 if TYPE_CHECKING:
-    from crpbot.model.recipe import Recipe
     from crpbot.model.subject import Subject
 
 FREE = Costs(fee_bp=0.0, slippage_bp=0.0)
@@ -187,7 +187,7 @@ def backtest(
     models: "Sequence[Subject]",
     candles: Candles,
     *,
-    label_recipe: "Recipe",
+    label_recipe: Recipe | None = None,
     threshold: Choice = THRESHOLD,
     preset: Preset = ATR_PRESET,
     costs: Costs | None = None,
@@ -203,7 +203,7 @@ def backtest(
     Args:
         models: one, or several of one market whose average speaks.
         candles: of that market. A threshold that is chosen needs those that the models were made from, too.
-        label_recipe: whose label a foreign model is taken to have.
+        label_recipe: whose label a foreign model is taken to have; v7 by default.
         threshold: the least confidence that makes a signal; `selective` and `value` choose it on the calibration block.
         preset: distances and money; a label that follows trades brings its own exits and times.
         costs: of trading; 10 basis points a side and 1 of slippage by default.
@@ -223,7 +223,8 @@ def backtest(
     for model in models:
         if model.holds is not None:
             raise CheckpointError(f"a model must hold the weights of a network, found {model.holds:.200}; nothing to follow")
-    voice = Voice(subjects=tuple(models), weights=None if weights is None else tuple(weights), label_recipe=label_recipe)
+    shares = None if weights is None else tuple(weights)
+    voice = Voice(subjects=tuple(models), weights=shares, label_recipe=label_recipe or load_recipe("v7"))
     preset = preset_of(voice.label, preset)
     terms = Terms(preset=preset, timing=timing_of(preset, voice.rule), rules=rules, costs=costs or Costs(), several=several)
     unseen = voice.unseen(candles)

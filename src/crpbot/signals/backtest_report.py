@@ -31,7 +31,7 @@ def sentence(b: Backtest) -> str:
     if not math.isfinite(low):
         words += " That is too little to tell an edge from luck."
     elif low <= 0 <= high:
-        words += " Luck alone may have made that edge."
+        words += " It cannot be told from no edge at all."
     if b.about.out_of_sample == "unknown":
         words += " Nobody knows whether the model had seen these candles."
     if b.about.source == "synthetic":

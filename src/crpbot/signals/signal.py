@@ -111,6 +111,8 @@ def newest_signal(
         plan=None,
         rules=rules,
     )
+    if candles.filled is not None and candles.filled[-1]:
+        return replace(silent, reason="the newest candle is a stand-in for a missing minute")
     said = [_newest(speaker, candles) for speaker in speakers]
     for one in said:
         if isinstance(one, str):
