@@ -13,7 +13,8 @@ from faults import FAULTS, damaged, founding_payload
 
 from crpbot.dataset.features.compute import compute_features
 from crpbot.disk import write_whole
-from crpbot.factory import diagnose, read_market, train_model
+from crpbot.factory import diagnose, read_market
+from crpbot.making.model import train_model
 from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.archive import read_archive

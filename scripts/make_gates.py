@@ -21,7 +21,7 @@ from scipy.stats import beta
 
 from crpbot.dataset.features.sets import feature_set
 from crpbot.disk import write_whole
-from crpbot.factory import make_model
+from crpbot.making.model import make_model
 from crpbot.market.candles import Candles
 from crpbot.market.synthetic import MARKETS, make_market
 from crpbot.model.checkpoint import Checkpoint

@@ -1,6 +1,6 @@
 """Run what the README shows and write the real output into it: `python scripts/make_readme.py`, about 17 minutes on two cores.
 
-Names of blocks (`run`, `lost`, `drift`, `bench`) make only these. `bench` needs the extra of that name: see `make bench`.
+Names of blocks (`run`, `lost`, `drift`, `bench`, `training`) make only these. The last two need the extra `bench`: `make bench`.
 """
 
 import json
@@ -81,6 +81,7 @@ def main() -> None:
         "lost": make_lost,
         "drift": lambda: {"drift": benchmark("drift")},
         "bench": lambda: {"bench": benchmark("features")},
+        "training": lambda: {"training": benchmark("training")},
     }
     for name in sys.argv[1:] or makers:
         for mark, content in makers[name]().items():

@@ -3,7 +3,7 @@
 import dataclasses
 from functools import cache
 
-from crpbot.factory import make_model
+from crpbot.making.model import make_model
 from crpbot.market.candles import Candles
 from crpbot.market.synthetic import make_market
 from crpbot.model.checkpoint import Checkpoint
@@ -24,6 +24,6 @@ def market(name: str = "level-noise", rows: int = 12_000) -> Candles:
 
 
 @cache
-def model(name: str = "v7", rows: int = 12_000) -> Checkpoint:
+def model(name: str = "v7", rows: int = 12_000, epochs: int = 4) -> Checkpoint:
     """Return a checkpoint trained on a little level noise."""
-    return make_model("BTC-USD", market(rows=rows), quick(name), source="synthetic", seed=0)[0]
+    return make_model("BTC-USD", market(rows=rows), quick(name, epochs=epochs), source="synthetic", seed=0)[0]

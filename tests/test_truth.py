@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from models import quick
 
-from crpbot.factory import audit, make_model, train_model
+from crpbot.factory import audit
+from crpbot.making.model import make_model, train_model
 from crpbot.market.files import read_candles
 from crpbot.market.synthetic import level_noise_best_accuracy, make_market, planted_edge_best_accuracy
 from crpbot.model.recipe import load_recipe

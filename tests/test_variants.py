@@ -8,7 +8,8 @@ import pytest
 from models import market, quick
 
 from crpbot.dataset.labels import classify, label_digest, label_moves
-from crpbot.factory import diagnose, make_model
+from crpbot.factory import diagnose
+from crpbot.making.model import make_model
 from crpbot.market.candles import MINUTE
 from crpbot.model.checkpoint import Checkpoint, save_checkpoint
 from crpbot.model.loading import load_checkpoint

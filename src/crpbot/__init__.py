@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from crpbot.dataset.features.live import LiveFeatures
     from crpbot.dataset.features.sets import feature_set
     from crpbot.errors import CrpbotError
-    from crpbot.factory import audit, diagnose, repair, run, train_model
+    from crpbot.factory import audit, diagnose, repair, run
+    from crpbot.making.model import train_model
     from crpbot.market.candles import Candles
     from crpbot.market.files import read_candles
     from crpbot.market.source import open_source
@@ -47,7 +48,7 @@ _HOMES = {
     "read_candles": "crpbot.market.files",
     "repair": "crpbot.factory",
     "run": "crpbot.factory",
-    "train_model": "crpbot.factory",
+    "train_model": "crpbot.making.model",
 }
 
 __all__ = [

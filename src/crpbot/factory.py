@@ -1,36 +1,30 @@
 """The story, top to bottom: what happens to candles until a model may speak."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from crpbot.dataset.assemble import assemble, labelled_rows
-from crpbot.dataset.baselines import best_one_feature_rule
 from crpbot.dataset.features.sets import feature_set
-from crpbot.dataset.labels import classify, fit_theta, label_digest
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, DatasetError
+from crpbot.making.jobs import Report, fitting_workers, grid, run_here
+from crpbot.making.model import check_enough
 from crpbot.market.candles import Candles
 from crpbot.market.source import Source, SourceKind, open_source
-from crpbot.model.calibration import refit_temperature
-from crpbot.model.checkpoint import Checkpoint, Label, Origin, save_checkpoint
-from crpbot.model.export import export_scaler
-from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
+from crpbot.model.checkpoint import save_checkpoint
+from crpbot.model.folder import checkpoint_name
 from crpbot.model.loading import ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.model.subject import Output, function_subject
-from crpbot.model.training import Epoch, Rows, Watch, train
+from crpbot.model.training import Epoch
 from crpbot.quality.audit.audit import Audit, audit_pipeline
 from crpbot.quality.audit.pipeline import Pipeline
 from crpbot.quality.audit.rows_file import read_rows
 from crpbot.quality.audit.subject import pipeline_of
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
-from crpbot.quality.metrics import Floats, shares
-from crpbot.quality.repair import PROBE_ROWS, Repaired, repair_checkpoint
+from crpbot.quality.metrics import Floats
+from crpbot.quality.repair import Repaired, repair_checkpoint
 from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
 from crpbot.registry import Decision, Registry
@@ -64,7 +58,8 @@ def run(
     seed: int,
     out: Path,
     now: Callable[[], int],
-    watch: Callable[[str, Epoch], None],
+    watch: Report = lambda _, __: None,
+    workers: int = 1,
 ) -> tuple[Outcome, ...]:
     """Do the main job for each symbol and write `out`: a model folder each, the registry, and `report.html`.
 
@@ -76,119 +71,26 @@ def run(
         seed: of the runs; each symbol is trained as `crpbot train` would.
         out: folder for everything that is made.
         now: the clock, in milliseconds of UTC.
-        watch: is told of each epoch of each symbol.
+        watch: is told of each epoch of each job.
+        workers: symbols trained side by side; with more than 1, a script needs `if __name__ == "__main__":`. 0 takes as many as
+            this machine has processors and memory for.
 
     """
     registry = Registry(out / "registry")
     markets = {symbol: source.read(symbol) for symbol in symbols}
     for symbol, candles in markets.items():
         check_enough(symbol, candles, recipe)  # before hours are spent on another symbol
+    jobs = grid(symbols, recipe, source=source.kind, gates=gates, out=out, seed=seed)
+    judgements = run_here(jobs, markets, workers=workers or fitting_workers(jobs, markets), watch=watch)
     outcomes = []
-    for symbol, candles in markets.items():
-        folder = out / symbol
-
-        def report(epoch: Epoch, symbol: str = symbol) -> None:
-            watch(symbol, epoch)
-
-        judgement = train_model(symbol, candles, recipe, source=source.kind, gates=gates, seed=seed, folder=folder, watch=report)
-        checkpoint = folder / checkpoint_name(symbol, recipe.name)
-        decision = registry.record(judgement, checkpoint, now=now())
+    for job, judgement in zip(jobs, judgements, strict=True):
+        decision = registry.record(judgement, job.folder / checkpoint_name(job.symbol, recipe.name), now=now())
         signal = None
         if decision.stage is not None and judgement.diagnosis.checkpoint is not None:
-            signal = newest_signal(judgement.diagnosis.checkpoint, candles, stage=decision.stage, now=now())
-        outcomes.append(Outcome(symbol, judgement, decision, signal))
+            signal = newest_signal(judgement.diagnosis.checkpoint, markets[job.symbol], stage=decision.stage, now=now())
+        outcomes.append(Outcome(job.symbol, judgement, decision, signal))
     write_whole(out / "report.html", report_page([outcome.judgement for outcome in outcomes]))
     return tuple(outcomes)
-
-
-def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:
-    """Raise `DatasetError` where `candles` are too few for the split of `recipe`."""
-    features, rule = recipe.features, recipe.label.rule
-    found = labelled_rows(candles, features.table, rule, max_gap_minutes=features.max_gap_minutes)
-    try:
-        recipe.split.cut(candles.time[found.rows], found.known)
-    except DatasetError as error:
-        raise DatasetError(f"{symbol}: {error}") from None
-
-
-def train_model(
-    symbol: str,
-    candles: Candles,
-    recipe: Recipe,
-    *,
-    source: SourceKind,
-    gates: GateTable = "market",
-    seed: int,
-    folder: Path,
-    watch: Watch | None = None,
-) -> Judgement:
-    """Train one symbol and write its model folder; the new checkpoint is judged as it was read back from its file."""
-    with model_folder(folder) as partial:
-        checkpoint, history, probe = make_model(symbol, candles, recipe, source=source, seed=seed, watch=watch)
-        name = checkpoint_name(symbol, recipe.name)
-        save_checkpoint(checkpoint, partial / name, probe=probe)
-        if checkpoint.network.normalizer is not None:
-            export_scaler(checkpoint, partial / scaler_name(symbol))
-        write_whole(partial / "recipe.toml", recipe.to_toml())
-        write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
-        judgement = diagnose(partial / name, candles, source=source, gates=gates, called=str(folder / name), history=history)
-        write_whole(partial / "diagnosis.json", judgement.to_json())
-        write_whole(partial / "report.html", report_page([judgement]))
-    if (
-        checkpoint.network.normalizer is None
-    ):  # a scaler that is there is of an earlier model, and must not seem to be of this one
-        (folder / scaler_name(symbol)).unlink(missing_ok=True)
-    return judgement
-
-
-def make_model(
-    symbol: str, candles: Candles, recipe: Recipe, *, source: SourceKind, seed: int, watch: Watch | None = None
-) -> tuple[Checkpoint, tuple[Epoch, ...], Floats]:
-    """Turn candles into a calibrated checkpoint: features, labels, split, training, temperature.
-
-    Returns:
-        The checkpoint, what happened in each epoch, and raw features of the last calibration rows, to prove the saved file with.
-
-    """
-    rule = recipe.label.rule
-    data = assemble(candles, recipe.features.table, rule, max_gap_minutes=recipe.features.max_gap_minutes)
-    blocks = recipe.split.cut(data.time, data.known)
-    theta = fit_theta(data.moves[blocks.train], rule, neutral_share=recipe.label.neutral_share)
-    y = classify(data.moves, theta)
-    training = Rows(data.x[blocks.train], y[blocks.train])
-    calibration = Rows(data.x[blocks.calibration], y[blocks.calibration])
-
-    trained = train(recipe, training, calibration, names=data.names, seed=seed, watch=watch)
-    network = trained.network
-    if network.temperature is not None:
-        refit_temperature(network, calibration.x, calibration.y)
-    if recipe.network.normalizer == "lost":
-        network.normalizer = None
-
-    seen = np.r_[blocks.train, blocks.calibration]
-    checkpoint = Checkpoint(
-        network=network,
-        features=data.names,
-        symbol=symbol,
-        recipe=recipe,
-        label=Label(rule=rule, theta=theta, sha256=label_digest(data.time[seen], y[seen])),
-        origin=Origin(
-            source=source,
-            candles_sha256=candles.sha256,
-            training_rows=len(training.y),
-            calibration_rows=len(calibration.y),
-            training_from=int(data.time[blocks.train.start]),
-            calibration_from=int(data.time[blocks.calibration.start]),
-            fitted_until=int(data.known[seen].max()),
-            unseen_from=int(data.time[blocks.test.start]),
-            seed=seed,
-            best_epoch=trained.best_epoch,
-            prior=tuple(shares(training.y).tolist()),
-            rule=best_one_feature_rule(training.x, training.y, data.names),
-            dropped={**data.dropped, **blocks.dropped},
-        ),
-    )
-    return checkpoint, trained.history, calibration.x[-PROBE_ROWS:]
 
 
 def diagnose(

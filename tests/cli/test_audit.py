@@ -12,12 +12,13 @@ from models import market, quick
 from pipelines import edge
 from shell import crpbot
 
-from crpbot import factory
 from crpbot.dataset.features.compute import compute_features
 from crpbot.errors import DatasetError
+from crpbot.factory import audit
+from crpbot.making.model import train_model
 from crpbot.market.files import write_candles
 from crpbot.model.checkpoint import Checkpoint, save_checkpoint
-from crpbot.model.loading import load_checkpoint
+from crpbot.model.loading import load_checkpoint, open_model, subject_in
 from crpbot.model.network import Normalizer
 from crpbot.quality.audit.audit import Audit
 
@@ -32,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "candles").mkdir()
     for seed, symbol in enumerate(("BTC-USD", "ETH-USD")):
         write_candles(edge(seed, ROWS, POINTS), folder / "candles" / f"{symbol}.parquet")
-    factory.train_model("BTC-USD", edge(0, ROWS, POINTS), quick(), source="file", seed=0, folder=folder / "BTC-USD")
+    train_model("BTC-USD", edge(0, ROWS, POINTS), quick(), source="file", seed=0, folder=folder / "BTC-USD")
     torch.save(founding_payload(ours(folder)), folder / "lstm_BTC-USD_v7_enhanced.pt")
     return folder
 
@@ -41,8 +42,8 @@ def ours(place: Path) -> Checkpoint:
     return load_checkpoint(place / "BTC-USD")
 
 
-def audit(place: Path, model: str = "BTC-USD", **options: object) -> Audit:
-    return factory.audit(place / model, place / "candles", refit=False, **options)
+def audited(place: Path, model: str = "BTC-USD", **options: object) -> Audit:
+    return audit(place / model, place / "candles", refit=False, **options)
 
 
 def table(place: Path, name: str, blocks: dict[str, np.ndarray], symbol: str | None = None) -> Path:
@@ -76,17 +77,17 @@ def test_a_claim_of_70_percent_is_refuted(place: Path) -> None:
 
 def test_a_scaler_of_all_rows_is_found_in_our_own_file(place: Path) -> None:
     checkpoint = ours(place)
-    subject = factory.subject_in(factory.open_model(place / "BTC-USD"))
+    subject = subject_in(open_model(place / "BTC-USD"))
     x = compute_features(edge(0, ROWS, POINTS), subject.feature_set).values[:-15]
     checkpoint.network.normalizer = Normalizer.fit(x)
     (place / "leaky").mkdir(exist_ok=True)
     save_checkpoint(checkpoint, place / "leaky" / "lstm_BTC-USD_v7_enhanced.pt", probe=x[:10])
-    assert audit(place, "leaky").leaks == ("scaler-saw-test-rows",)
+    assert audited(place, "leaky").leaks == ("scaler-saw-test-rows",)
 
 
 def test_without_the_candles_that_it_was_made_from_nothing_is_proven(place: Path) -> None:
     later = edge(0, ROWS, POINTS)[ROWS - 8_000 :]
-    found = factory.audit(place / "BTC-USD", later, refit=False)
+    found = audit(place / "BTC-USD", later, refit=False)
     assert found.code == "unproven"
 
 
@@ -94,16 +95,16 @@ def test_a_stranger_s_rows_are_looked_at(place: Path) -> None:
     """The file itself does not tell; a table does: split by time, at random, without a purge, or symbol against symbol."""
     stranger, time = "lstm_BTC-USD_v7_enhanced.pt", edge(0, ROWS, POINTS).time[200:-15]
     cut, origin = int(0.7 * len(time)), ours(place).origin
-    assert audit(place, stranger).code == "unproven"
+    assert audited(place, stranger).code == "unproven"
     last = np.searchsorted(time, origin.training_from) + origin.training_rows
     good = table(place, "good", {"train": time[:last], "test": time[last + 300 :]})
-    found = audit(place, stranger, rows=good)
+    found = audited(place, stranger, rows=good)
     assert found.leaks == ()
     mixed = np.random.default_rng(0).permutation(time)
     at_random = table(place, "random", {"train": mixed[:cut], "test": mixed[cut:]})
-    assert audit(place, stranger, rows=at_random).leaks[0] == "random-split"
+    assert audited(place, stranger, rows=at_random).leaks[0] == "random-split"
     unpurged = table(place, "unpurged", {"train": time[:cut], "calibration": time[cut : cut + 500], "test": time[cut + 500 :]})
-    assert audit(place, stranger, rows=unpurged).leaks[0] == "no-purge"
+    assert audited(place, stranger, rows=unpurged).leaks[0] == "no-purge"
     both = pl.concat(
         [
             pl.read_parquet(table(place, "one", {"train": time[: cut - 15], "test": time[cut:]}, "BTC-USD")),
@@ -111,7 +112,7 @@ def test_a_stranger_s_rows_are_looked_at(place: Path) -> None:
         ]
     )
     both.write_csv(place / "both.csv")
-    assert audit(place, stranger, rows=place / "both.csv").leaks[0] == "shared-timestamps"
+    assert audited(place, stranger, rows=place / "both.csv").leaks[0] == "shared-timestamps"
 
 
 def test_bad_calls_are_one_line(place: Path) -> None:
@@ -131,19 +132,19 @@ def test_bad_calls_are_one_line(place: Path) -> None:
         assert expected in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     with pytest.raises(DatasetError, match="at least 1"):
-        audit(place, trials=0)
+        audited(place, trials=0)
 
 
 def test_an_alarm_is_answered_by_the_audit_and_made_up_candles_do_not_go_live(tmp_path: Path) -> None:
     """A level plus noise, handed in as a file: 70 %, and no market."""
     write_candles(market(rows=120_000), tmp_path / "BTC-USD.parquet")
-    factory.train_model("BTC-USD", market(rows=120_000), quick(), source="file", seed=0, folder=tmp_path / "BTC-USD")
+    train_model("BTC-USD", market(rows=120_000), quick(), source="file", seed=0, folder=tmp_path / "BTC-USD")
     done = crpbot("promote", tmp_path / "BTC-USD", "--candles", tmp_path, "--home", tmp_path / "home")
     assert done.returncode == 1
     assert "made-up-market" in done.stdout
     assert "refused by too-good" in done.stdout
     other = tmp_path / "other" / "BTC-USD"
-    factory.train_model("BTC-USD", market(rows=120_000), quick(epochs=1), source="file", seed=1, folder=other)
+    train_model("BTC-USD", market(rows=120_000), quick(epochs=1), source="file", seed=1, folder=other)
     for model, tries in ((tmp_path / "BTC-USD", 1), (other, 2)):
         again = crpbot("audit", model, "--candles", tmp_path, "--home", tmp_path / "home", "--quick", "--json", "-")
         assert json.loads(again.stdout)["trials"] == tries

@@ -12,7 +12,7 @@ from crpbot.dataset.assemble import assemble
 from crpbot.dataset.features.sets import feature_set
 from crpbot.dataset.labels import LabelRule
 from crpbot.errors import CheckpointError
-from crpbot.factory import make_model
+from crpbot.making.model import make_model
 from crpbot.model.checkpoint import Checkpoint, save_checkpoint, to_bytes
 from crpbot.model.export import export_scaler
 from crpbot.model.folder import PARTIAL, model_folder

@@ -18,7 +18,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_EXTRAS = {"torch": "train", "sklearn": "train", "ccxt": "live", "boto3": "cloud"}
+_EXTRAS = {
+    "torch": "train",
+    "sklearn": "train",
+    "ccxt": "live",
+    "boto3": "cloud",
+    "ray": "ray",
+    "mlflow": "track",
+    "tensorboard": "track",
+}
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer exports the heirs of its usage error, not the error itself
 
 
@@ -63,4 +73,6 @@ def main() -> None:
     except Exception:  # noqa: BLE001  whatever is left is a bug, and a bug keeps its traceback
         traceback.print_exc()
         sys.exit(3)
+    if code == _INTERRUPTED:
+        sys.stderr.write("stopped: what was finished is on disk, and the same command goes on from there\n")
     sys.exit(code if isinstance(code, int) else 0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crpbot.cli.options import CandlesOption, GatesOption, RecipeOption, SeedOption, gate_table, names, now
+from crpbot.cli.options import CandlesOption, GatesOption, RecipeOption, SeedOption, WorkersOption, gate_table, names, now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ def command(
     symbols: Annotated[str | None, typer.Option(help="Comma-separated; default: every symbol there is.")] = None,
     gates: GatesOption = "market",
     seed: SeedOption = 0,
+    workers: WorkersOption = 0,
     out: Annotated[Path, typer.Option(help="Folder for models, registry and report.")] = Path("runs/latest"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when a model is refused.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -40,7 +41,17 @@ def command(
     source = open_source(candles, symbols=wanted, seed=seed)
     chosen = load_recipe(recipe)
     with training_progress() as watch:
-        outcomes = factory.run(source, wanted or source.symbols, chosen, gates=table, seed=seed, out=out, now=now, watch=watch)
+        outcomes = factory.run(
+            source,
+            wanted or source.symbols,
+            chosen,
+            gates=table,
+            seed=seed,
+            out=out,
+            now=now,
+            watch=watch,
+            workers=workers,
+        )
     if as_json:
         typer.echo(json.dumps([_plain(outcome) for outcome in outcomes], indent=1, ensure_ascii=False))
     else:

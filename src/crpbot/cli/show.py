@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,6 +17,7 @@ from crpbot.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crpbot.making.jobs import Job, Report
     from crpbot.market.exchange import Progress as Progressed
     from crpbot.model.training import Epoch
     from crpbot.quality.audit.audit import Audit
@@ -34,23 +36,23 @@ def console() -> Console:
 
 
 @contextmanager
-def training_progress() -> "Iterator[Callable[[str, Epoch], None]]":
-    """Show epoch, speed, losses and time left of each symbol, on standard error: a bar in a terminal, else a line an epoch."""
+def training_progress() -> "Iterator[Report]":
+    """Show epoch, speed, losses and time left of each job, on standard error: a bar in a terminal, else a line an epoch."""
     errors = Console(stderr=True, highlight=False)
     if not errors.is_terminal:
 
-        def write(symbol: str, epoch: "Epoch") -> None:
-            sys.stderr.write(f"{symbol}  {_words(epoch)}\n")
+        def write(job: "Job", epoch: "Epoch") -> None:
+            sys.stderr.write(f"{job.name}  {_words(epoch)}\n")
 
         yield write
         return
     with Progress(*_columns(), console=errors) as progress:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
-        def watch(symbol: str, epoch: "Epoch") -> None:
-            if symbol not in tasks:
-                tasks[symbol] = progress.add_task(symbol, total=epoch.of, words="")
-            progress.update(tasks[symbol], completed=epoch.epoch, words=_words(epoch))  # type: ignore[arg-type]
+        def watch(job: "Job", epoch: "Epoch") -> None:
+            if job.name not in tasks:
+                tasks[job.name] = progress.add_task(job.name, total=epoch.of, words="")
+            progress.update(tasks[job.name], completed=epoch.epoch, words=_words(epoch))
 
         yield watch
 
@@ -81,6 +83,21 @@ def print_rows(headline: str, rows: Sequence[tuple[str, str]]) -> None:
         table.add_row(name, Text(cell))
     console().print(Text(printable(headline)))
     console().print(table)
+
+
+def print_runs(jobs: "Sequence[Job]", judgements: "Sequence[Judgement]") -> None:
+    """Print one row a model, then what seeds and folds of a symbol say together."""
+    from crpbot.quality.report.runs import HEADINGS, run_row, runs_words
+
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for heading in HEADINGS:
+        table.add_column(heading, no_wrap=heading != HEADINGS[-1])
+    for job, judgement in zip(jobs, judgements, strict=True):
+        table.add_row(*(Text(cell) for cell in run_row(job.name, judgement)))
+    console().print(table)
+    for symbol in dict.fromkeys(job.symbol for job in jobs):
+        of_symbol = [judgement for job, judgement in zip(jobs, judgements, strict=True) if job.symbol == symbol]
+        _say((f"{symbol} ", "bold"), runs_words(of_symbol))
 
 
 def print_founding_table(judgements: "Sequence[Judgement]") -> None:
@@ -213,6 +230,8 @@ def _say(*parts: str | tuple[str, str]) -> None:
 
 def _words(epoch: "Epoch") -> str:
     star = " *" if epoch.best else ""
+    if epoch.earlier:
+        star += "  (done by an earlier run)"
     return (
         f"epoch {epoch.epoch}/{epoch.of}  {epoch.rows_per_second:,.0f} rows/s  loss {epoch.training_loss:.5f}  "
         f"calibration {epoch.calibration_log_loss:.5f}{star}"

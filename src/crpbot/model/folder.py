@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from crpbot.errors import CrpbotError
+
 PARTIAL = ".partial"
+STATE = ".state"
+"""The suffix of a state of training."""
 _SYMBOL_IN_NAME = re.compile(r"(?<![A-Z0-9])[A-Z0-9]{1,20}-[A-Z0-9]{1,20}(?![A-Z0-9])")
 
 
@@ -36,17 +40,41 @@ def symbol_in(file_name: str) -> str | None:
 
 @contextmanager
 def model_folder(folder: Path) -> Iterator[Path]:
-    """Give a place to work in; its files take their places in `folder` when the block ends, and vanish when it fails."""
+    """Give a place to work in; its files take their places in `folder` when the block ends.
+
+    When the block fails they vanish. Only the state of a training that something cut off (Ctrl-C, a kill, a full disk) is left,
+    so that the next one goes on from there. A scaler of an earlier model goes too, or it would seem to be of the new one.
+    """
     partial = folder / PARTIAL
     new = [place for place in (folder, *folder.parents) if not place.exists()]
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    _clear(partial, keep=STATE)
     try:
         yield partial
-        for file in sorted(partial.iterdir()):
+        files = sorted(file for file in partial.iterdir() if file.suffix != STATE)
+        for file in files:
             file.replace(folder / file.name)
+        for scaler in folder.glob(scaler_name("*")):
+            if scaler.name not in [file.name for file in files]:
+                scaler.unlink()
+    except CrpbotError:
+        _clear(partial)
+        raise
+    except BaseException:
+        _clear(partial, keep=STATE)
+        raise
+    else:
+        _clear(partial)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        for place in new:
+        for place in (partial, *new):
             if not any(place.iterdir()):
                 place.rmdir()
+
+
+def _clear(folder: Path, *, keep: str | None = None) -> None:
+    """Remove what is in `folder`, but for files with the suffix `keep`."""
+    for place in folder.iterdir():
+        if place.is_dir():
+            shutil.rmtree(place)
+        elif place.suffix != keep:
+            place.unlink()

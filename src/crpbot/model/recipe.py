@@ -19,6 +19,7 @@ from crpbot.dataset.labels import Exits, LabelRule
 from crpbot.dataset.splits import Split, split_by_rows
 from crpbot.errors import RecipeError
 
+Precision = Literal["float32", "bfloat16"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}")
 
 
@@ -197,6 +198,7 @@ class TrainingChoice:
         epochs: at most.
         patience: epochs without a better log loss on the calibration block, after the best temperature, before training stops.
         threads: of the processor; more than one is slower for networks of this size, and may change the last bits.
+        precision: of what matrix products read while training: `float32`, or `bfloat16` for GPUs that are faster with it.
 
     """
 
@@ -206,6 +208,7 @@ class TrainingChoice:
     epochs: int = field(metadata=_between(1, 10_000))
     patience: int = field(metadata=_between(1, 10_000))
     threads: int = field(default=1, metadata=_between(1, 256))
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

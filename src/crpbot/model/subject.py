@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.errors import DatasetError
 from crpbot.model.calibration import softmax
 from crpbot.model.checkpoint import Checkpoint, Prediction
-from crpbot.model.network import DirectionNetwork
+from crpbot.model.network import DirectionNetwork, predict_logits
 
 Floats = NDArray[np.float64]
 Output = Literal["probabilities", "logits"]
@@ -56,7 +57,7 @@ def subject_of(checkpoint: Checkpoint) -> Subject:
     return Subject(
         features=checkpoint.features,
         feature_set=checkpoint.feature_set,
-        serve=lambda x: checkpoint.predict(x).logits,
+        serve=partial(predict_logits, checkpoint.network),  # a partial, not a lambda: it can go to another process
         checkpoint=checkpoint,
     )
 

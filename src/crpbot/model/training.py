@@ -2,19 +2,27 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from crpbot.errors import DatasetError, TrainingError
 from crpbot.model.calibration import fit_temperature, softmax
 from crpbot.model.network import CHUNK, DirectionNetwork, Normalizer, torch_threads
 from crpbot.model.recipe import LossChoice, Recipe
+from crpbot.model.state import load_state, save_state, state_file, state_key
+from crpbot.model.step import Step
+
+_GATHERED = 4_096
+"""Rows that are put in order at a time: few enough to stay in the processor's cache until they are read."""
+_BEST = "best."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,7 @@ class Epoch:
         temperature: at the end of the epoch; None for networks without one.
         rows_per_second: training rows; depends on the machine.
         best: whether this is the best epoch so far.
+        earlier: whether an earlier run did it, that was cut off and left its state.
 
     """
 
@@ -46,6 +55,7 @@ class Epoch:
     temperature: float | None
     rows_per_second: float
     best: bool
+    earlier: bool = False
 
 
 Watch = Callable[[Epoch], None]
@@ -85,12 +95,19 @@ class Rows:
 
 
 def train(
-    recipe: Recipe, training: Rows, calibration: Rows, *, names: tuple[str, ...], seed: int, watch: Watch | None = None
+    recipe: Recipe,
+    training: Rows,
+    calibration: Rows,
+    *,
+    names: tuple[str, ...],
+    seed: int,
+    watch: Watch | None = None,
+    state: Path | None = None,
 ) -> Trained:
     """Train the network of `recipe` and return it as of its best epoch.
 
-    The same arguments give the same weights, to the bit, on the same machine and library versions. The global random state is
-    left as it was. A GPU is used where there is one.
+    The same arguments give the same weights, to the bit, on the same machine and library versions, also when the run was killed
+    in between and taken up again from its state. The global random state is left as it was. A GPU is used where there is one.
 
     Args:
         recipe: everything that decides.
@@ -98,70 +115,162 @@ def train(
         calibration: rows for early stopping.
         names: of the features, for error messages.
         seed: of weights, order and dropout.
-        watch: is told of each epoch.
+        watch: is told of each epoch, also of those that an earlier run has done.
+        state: folder where the state is kept after each epoch; a run of the same arguments goes on from there. None: nowhere.
 
     Raises:
         DatasetError: a feature is not finite.
         TrainingError: the loss is not finite.
 
     """
-    choice = recipe.training
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for rows in (training, calibration):
-        _check_finite(rows.x, names)
-    gpus = [device] if device.type == "cuda" else []
-    with torch_threads(choice.threads), torch.random.fork_rng(gpus):
-        torch.manual_seed(seed)
-        network = DirectionNetwork.from_recipe(
-            recipe.network, input_size=len(names), normalizer=recipe.network.normalizer != "none"
-        )
-        if recipe.network.normalizer != "none":
-            network.normalizer = Normalizer.fit(training.x)
-        z, y = _prepare(network, training, device)
-        z_calibration, y_calibration = _prepare(network, calibration, device)
-        network.to(device)
-        objective = _objective(recipe.loss)
-        optimizer = torch.optim.Adam(network.parameters(), lr=choice.learning_rate, fused=True)
-        best_state, best_loss, best_epoch = _copy(network), math.inf, 0
-        history: list[Epoch] = []
-        for number in range(1, choice.epochs + 1):
-            rate = choice.learning_rate * _decay(choice.schedule, (number - 1) / choice.epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            started = time.perf_counter()
-            training_loss = _one_epoch(network, optimizer, objective, z, y, choice.batch_size)
-            speed = len(y) / (time.perf_counter() - started)
-            logits = evaluate(network, z_calibration)
-            loss = float(objective(logits, y_calibration))
-            log_loss = _served_log_loss(logits, y_calibration, refitted=network.temperature is not None)
-            if not (math.isfinite(loss) and math.isfinite(training_loss)):
-                raise TrainingError(
-                    f"the loss must stay finite, found {training_loss:g} in training and {loss:g} on the calibration block "
-                    f"in epoch {number}; lower training.learning_rate (now {choice.learning_rate:g})"
-                )
-            better = log_loss < best_loss
-            if better:
-                best_state, best_loss, best_epoch = _copy(network), log_loss, number
-            history.append(
-                Epoch(
-                    epoch=number,
-                    of=choice.epochs,
-                    training_loss=training_loss,
-                    calibration_loss=loss,
-                    calibration_log_loss=log_loss,
-                    calibration_accuracy=float((logits.argmax(1) == y_calibration).double().mean()),
-                    learning_rate=rate,
-                    temperature=None if network.temperature is None else network.temperature.item(),
-                    rows_per_second=speed,
-                    best=better,
-                )
-            )
+    with torch_threads(recipe.training.threads):
+        run = _Run(recipe, training, calibration, names=names, seed=seed, device=device, folder=state)
+        for epoch in run.take_up():
             if watch is not None:
-                watch(history[-1])
-            if number - best_epoch >= choice.patience:
-                break
-    network.load_state_dict(best_state)
-    return Trained(network.cpu().eval(), tuple(history))
+                watch(epoch)
+        while not run.over:
+            epoch = run.next_epoch()
+            if watch is not None:
+                watch(epoch)
+        return run.best()
+
+
+class _Run:
+    """One training run between two epochs."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: Rows,
+        calibration: Rows,
+        *,
+        names: tuple[str, ...],
+        seed: int,
+        device: torch.device,
+        folder: Path | None,
+    ) -> None:
+        choice = recipe.training
+        self.recipe, self.choice, self.seed, self.device = recipe, choice, seed, device
+        for rows in (training, calibration):
+            _check_finite(rows.x, names)
+        self.network = _new_network(recipe, training, len(names), seed)
+        self.z, self.y = _prepare(self.network, training, names)
+        self.z_calibration, self.y_calibration = _prepare(self.network, calibration, names)
+        self.key = "" if folder is None else self._key(names)
+        self.file = None if folder is None else state_file(folder, self.key)
+        self.z, self.y = self.z.to(device), self.y.to(device)
+        self.z_calibration, self.y_calibration = self.z_calibration.to(device), self.y_calibration.to(device)
+        self.network.to(device)
+        self.step = Step(self.network, recipe.loss, batch_size=min(choice.batch_size, len(self.y)), precision=choice.precision)
+        self.history: list[Epoch] = []
+        self.best_state = _copy(self.network)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to learn: all epochs are done, or none was better for long."""
+        done = len(self.history)
+        return done >= self.choice.epochs or (done > 0 and done - self._best_epoch >= self.choice.patience)
+
+    @property
+    def _best_epoch(self) -> int:
+        return max((epoch.epoch for epoch in self.history if epoch.best), default=0)
+
+    def next_epoch(self) -> Epoch:
+        """Learn from every row once, judge, and keep the state."""
+        number = len(self.history) + 1
+        rate = self.choice.learning_rate * _decay(self.choice.schedule, (number - 1) / self.choice.epochs)
+        started = time.perf_counter()
+        training_loss = self._learn(np.random.Generator(np.random.SFC64([self.seed, number])), rate)
+        speed = len(self.y) / (time.perf_counter() - started)
+        logits = evaluate(self.network, self.z_calibration)
+        loss = mean_loss(self.recipe.loss, logits, self.y_calibration)
+        if not (math.isfinite(loss) and math.isfinite(training_loss)):
+            raise TrainingError(
+                f"the loss must stay finite, found {training_loss:g} in training and {loss:g} on the calibration block "
+                f"in epoch {number}; lower training.learning_rate (now {self.choice.learning_rate:g})"
+            )
+        log_loss = _served_log_loss(logits, self.y_calibration, refitted=self.network.temperature is not None)
+        best = log_loss < min((epoch.calibration_log_loss for epoch in self.history), default=math.inf)
+        if best:
+            self.best_state = _copy(self.network)
+        self.history.append(
+            Epoch(
+                epoch=number,
+                of=self.choice.epochs,
+                training_loss=training_loss,
+                calibration_loss=loss,
+                calibration_log_loss=log_loss,
+                calibration_accuracy=float((logits.argmax(1) == self.y_calibration).double().mean()),
+                learning_rate=rate,
+                temperature=None if self.network.temperature is None else self.network.temperature.item(),
+                rows_per_second=speed,
+                best=best,
+            )
+        )
+        if self.file is not None:
+            plain = {"history": [asdict(epoch) for epoch in self.history]}
+            save_state(self.file, self.key, {**self._tensors(), **_prefixed(_BEST, self.best_state)}, plain)
+        return self.history[-1]
+
+    def take_up(self) -> Sequence[Epoch]:
+        """Go on from the state of an earlier run of the same arguments; return the epochs that it has done."""
+        found = None if self.file is None else load_state(self.file, self.key)
+        if found is None:
+            return ()
+        tensors, plain = found
+        for name, tensor in self._tensors().items():
+            tensor.copy_(tensors[name])
+        self.best_state = {name: tensors[_BEST + name].to(self.device) for name in self.best_state}
+        self.history = [Epoch(**{**epoch, "earlier": True}) for epoch in plain["history"]]
+        return self.history
+
+    def best(self) -> Trained:
+        """Return the network as of its best epoch."""
+        self.network.load_state_dict(self.best_state)
+        return Trained(self.network.cpu().eval(), tuple(self.history))
+
+    def _learn(self, random: np.random.Generator, rate: float) -> float:
+        """Show every row to the network once, in a new order; return the mean loss.
+
+        A last batch of one row is left out, since batch normalization cannot work with it.
+        """
+        self.network.train()
+        size, dropout = self.step.batch_size, self.recipe.network.dropout
+        order = torch.from_numpy(random.permutation(len(self.y)))
+        total, seen, batches = torch.zeros((), dtype=torch.float64, device=self.device), 0, 0
+        with torch.inference_mode():
+            for rows in torch.split(order, max(1, _GATHERED // size) * size):
+                keep = _keep(random, len(rows), self.recipe.network.hidden, dropout, self.device)
+                chosen = rows.to(self.device)
+                parts = (torch.split(part, size) for part in (self.z[chosen], self.y[chosen], *keep))
+                for z, y, *factors in zip(*parts, strict=True):
+                    if len(y) > 1:
+                        total += self.step(z, y, factors, rate=rate).sum()
+                        seen, batches = seen + len(y), batches + 1
+        for layer in self.network.modules():
+            if isinstance(layer, nn.BatchNorm1d) and layer.num_batches_tracked is not None:
+                layer.num_batches_tracked += batches
+        return float(total) / seen
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return everything that an epoch changes, by name."""
+        first, second = self.step.moments
+        adam = {"adam.first": first, "adam.second": second, "adam.steps": self.step.steps}
+        return {**adam, **_prefixed("network.", {name: tensor.detach() for name, tensor in self.network.state_dict().items()})}
+
+    def _key(self, names: tuple[str, ...]) -> str:
+        """Return the digest of all that decides the weights."""
+        plain = {
+            "recipe": self.recipe.to_dict(),
+            "names": names,
+            "seed": self.seed,
+            "torch": torch.__version__,
+            "device": self.device.type,
+            "batch": "step-1",
+        }
+        weights = [tensor for _, tensor in sorted(self.network.state_dict().items())]
+        return state_key(plain, self.z, self.y, self.z_calibration, self.y_calibration, *weights)
 
 
 def focal_loss(logits: Tensor, y: Tensor, *, alpha: float, gamma: float, label_smoothing: float) -> Tensor:
@@ -198,42 +307,33 @@ def _served_log_loss(logits: Tensor, y: Tensor, *, refitted: bool) -> float:
     return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-300)).mean())
 
 
-def _one_epoch(
-    network: DirectionNetwork,
-    optimizer: torch.optim.Optimizer,
-    objective: Callable[[Tensor, Tensor], Tensor],
-    z: Tensor,
-    y: Tensor,
-    batch_size: int,
-) -> float:
-    """Show every row to the network once, in a new order; return the mean loss.
-
-    The rows are put in order once, and each batch is a view of them: no loader, no copy, no worker. A last batch of one row is
-    left out, since batch normalization cannot work with it.
-    """
-    network.train()
-    order = torch.randperm(len(y)).to(z.device)
-    z, y = z[order], y[order]
-    total = torch.zeros((), device=z.device)
-    seen = 0
-    for z_batch, y_batch in zip(torch.split(z, batch_size), torch.split(y, batch_size), strict=True):
-        if len(y_batch) < 2:
-            continue
-        optimizer.zero_grad(set_to_none=True)
-        loss = objective(network.from_normalized(z_batch), y_batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += loss.detach() * len(y_batch)
-        seen += len(y_batch)
-    return float(total) / seen
-
-
-def _objective(choice: LossChoice) -> Callable[[Tensor, Tensor], Tensor]:
+def mean_loss(choice: LossChoice, logits: Tensor, y: Tensor) -> float:
+    """Return the mean loss of a recipe, in nats, of logits of shape `(n, 3)` as served."""
     if choice.kind == "focal":
-        return lambda logits, y: focal_loss(
-            logits, y, alpha=choice.alpha, gamma=choice.gamma, label_smoothing=choice.label_smoothing
-        )
-    return lambda logits, y: functional.cross_entropy(logits, y, label_smoothing=choice.label_smoothing)
+        loss = focal_loss(logits, y, alpha=choice.alpha, gamma=choice.gamma, label_smoothing=choice.label_smoothing)
+    else:
+        loss = functional.cross_entropy(logits, y, label_smoothing=choice.label_smoothing)
+    return float(loss)
+
+
+def _keep(
+    random: np.random.Generator, n_rows: int, widths: Sequence[int], dropout: float, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Draw which units stay, for each hidden layer: factors 0 or 1/(1 − dropout), shape `(n_rows, width)`; none for dropout 0.
+
+    Sixteen random bits decide about a unit, so its chance to be dropped is a multiple of 2⁻¹⁶, and the factor is of that chance.
+    (Srivastava et al., "Dropout", JMLR 15, 2014; scaled in training, so that nothing is left to do when serving.)
+    """
+    below = round(dropout * 2**16)
+    if below == 0:
+        return ()
+    factor = np.float32(2**16 / (2**16 - below))
+    factors = []
+    for width in widths:
+        n = n_rows * width
+        bits = random.bit_generator.random_raw(-(-n // 4)).view(np.uint16)[:n]
+        factors.append(torch.from_numpy(np.multiply(bits >= below, factor).reshape(n_rows, width)).to(device))
+    return tuple(factors)
 
 
 def _decay(schedule: str, progress: float) -> float:
@@ -244,24 +344,38 @@ def _decay(schedule: str, progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
 
 
-def _prepare(network: DirectionNetwork, rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
+def _new_network(recipe: Recipe, training: Rows, input_size: int, seed: int) -> DirectionNetwork:
+    """Make a network with the weights of `seed` and a normalizer fitted on the training rows."""
+    fitted = recipe.network.normalizer != "none"
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        network = DirectionNetwork.from_recipe(recipe.network, input_size=input_size, normalizer=fitted)
+    if fitted:
+        network.normalizer = Normalizer.fit(training.x)
+    return network
+
+
+def _prepare(network: DirectionNetwork, rows: Rows, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """Normalize once what every epoch will read."""
     z = torch.empty(rows.x.shape, dtype=torch.float32)
     for start in range(0, len(z), CHUNK):
         part = torch.from_numpy(np.ascontiguousarray(rows.x[start : start + CHUNK]))
         z[start : start + CHUNK] = part.float() if network.normalizer is None else network.normalizer(part)
-    return z.to(device), torch.from_numpy(rows.y).to(device)
+    _check_finite(z.numpy(), names, words="features that float32 can hold once they are normalized")
+    return z, torch.from_numpy(rows.y)
 
 
 def _copy(network: DirectionNetwork) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _check_finite(x: NDArray[np.float64], names: tuple[str, ...]) -> None:
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _check_finite(x: NDArray[np.floating[Any]], names: tuple[str, ...], *, words: str = "finite features") -> None:
     for column, name in enumerate(names):
         broken = ~np.isfinite(x[:, column])
         if broken.any():
             row = int(broken.argmax())
-            raise DatasetError(
-                f"training needs finite features, found {x[row, column]} in {name} at row {row}; drop or correct that row"
-            )
+            raise DatasetError(f"training needs {words}, found {x[row, column]} in {name} at row {row}; drop or correct that row")

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ class Judgement:
         """The model in two words, for headings."""
         model = self.diagnosis.model
         return " ".join(part for part in (model.symbol, model.recipe) if part) or Path(model.path).name
+
+    def settled(self) -> "Judgement":
+        """Return all that reports and tables need, and nothing else: it is small, and can go to another process.
+
+        Left out are the features of the rows, the rows that the model learned from, and the remedies themselves.
+        """
+        judged = replace(self.diagnosis.judged, x=self.diagnosis.judged.x[:, :0].copy())
+        diagnosis = replace(self.diagnosis, judged=judged, learned=None)
+        return replace(self, diagnosis=diagnosis, causes=tuple(replace(cause, trial=None) for cause in self.causes))
 
     def to_dict(self) -> dict[str, Any]:
         """Return `diagnosis.json` as plain types; a number that could not be measured is None."""

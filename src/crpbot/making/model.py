@@ -1,0 +1,192 @@
+"""One model: from the candles of a symbol to a calibrated checkpoint, and to a model folder that was judged."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from crpbot.dataset.assemble import assemble, labelled_rows
+from crpbot.dataset.baselines import best_one_feature_rule
+from crpbot.dataset.labels import classify, fit_theta, label_digest
+from crpbot.dataset.splits import Split, walk_forward
+from crpbot.disk import write_whole
+from crpbot.errors import DatasetError
+from crpbot.market.candles import Candles
+from crpbot.market.source import SourceKind
+from crpbot.model.calibration import refit_temperature
+from crpbot.model.checkpoint import Checkpoint, Label, Origin, save_checkpoint
+from crpbot.model.export import export_scaler
+from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
+from crpbot.model.loading import open_model, subject_in
+from crpbot.model.recipe import Recipe
+from crpbot.model.training import Epoch, Rows, Watch, train
+from crpbot.quality.diagnosis import diagnose_subject
+from crpbot.quality.gates import GateTable
+from crpbot.quality.metrics import Floats, shares
+from crpbot.quality.repair import PROBE_ROWS
+from crpbot.quality.report.data import Judgement, weigh
+from crpbot.quality.report.html import report_page
+
+
+def train_model(
+    symbol: str,
+    candles: Candles,
+    recipe: Recipe,
+    *,
+    source: SourceKind,
+    gates: GateTable = "market",
+    seed: int,
+    folder: Path,
+    watch: Watch | None = None,
+    state: Path | None = None,
+    split: Split | None = None,
+    called: Path | None = None,
+) -> Judgement:
+    """Train one symbol and write its model folder; the new checkpoint is judged as it was read back from its file.
+
+    Args:
+        symbol: of the market.
+        candles: of that symbol.
+        recipe: of the model.
+        source: kind of the candles.
+        gates: table of gates to judge by.
+        seed: of the training.
+        folder: of the model.
+        watch: is told of each epoch.
+        state: folder for the state of a training that is not finished, from which the same call goes on; by default a folder
+            inside `folder` that is gone in the end.
+        split: of the rows; by default as the recipe cuts them.
+        called: folder that the diagnosis names; `folder` by default.
+
+    Raises:
+        CrpbotError: the candles are too few, or the training cannot go on.
+
+    """
+    with model_folder(folder) as partial:
+        checkpoint, history, probe = make_model(
+            symbol, candles, recipe, source=source, seed=seed, watch=watch, state=state or partial, split=split
+        )
+        name = checkpoint_name(symbol, recipe.name)
+        save_checkpoint(checkpoint, partial / name, probe=probe)
+        if checkpoint.network.normalizer is not None:
+            export_scaler(checkpoint, partial / scaler_name(symbol))
+        write_whole(partial / "recipe.toml", recipe.to_toml())
+        write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
+        opened = open_model(partial / name)
+        diagnosis = diagnose_subject(
+            subject_in(opened),
+            candles,
+            path=str((called or folder) / name),
+            sha256=opened.sha256,
+            source=source,
+            label_recipe=recipe,
+        )
+        judgement = weigh(diagnosis, gates, history)
+        write_whole(partial / "diagnosis.json", judgement.to_json())
+        write_whole(partial / "report.html", report_page([judgement]))
+    return judgement
+
+
+def make_model(
+    symbol: str,
+    candles: Candles,
+    recipe: Recipe,
+    *,
+    source: SourceKind,
+    seed: int,
+    watch: Watch | None = None,
+    state: Path | None = None,
+    split: Split | None = None,
+) -> tuple[Checkpoint, tuple[Epoch, ...], Floats]:
+    """Turn candles into a calibrated checkpoint: features, labels, split, training, temperature. Arguments as of `train_model`.
+
+    Returns:
+        The checkpoint, what happened in each epoch, and raw features of the last calibration rows, to prove the saved file with.
+
+    """
+    rule = recipe.label.rule
+    data = assemble(candles, recipe.features.table, rule, max_gap_minutes=recipe.features.max_gap_minutes)
+    blocks = split or recipe.split.cut(data.time, data.known)
+    theta = fit_theta(data.moves[blocks.train], rule, neutral_share=recipe.label.neutral_share)
+    y = classify(data.moves, theta)
+    training = Rows(data.x[blocks.train], y[blocks.train])
+    calibration = Rows(data.x[blocks.calibration], y[blocks.calibration])
+
+    trained = train(recipe, training, calibration, names=data.names, seed=seed, watch=watch, state=state)
+    network = trained.network
+    if network.temperature is not None:
+        refit_temperature(network, calibration.x, calibration.y)
+    if recipe.network.normalizer == "lost":
+        network.normalizer = None
+
+    seen = np.r_[blocks.train, blocks.calibration]
+    checkpoint = Checkpoint(
+        network=network,
+        features=data.names,
+        symbol=symbol,
+        recipe=recipe,
+        label=Label(rule=rule, theta=theta, sha256=label_digest(data.time[seen], y[seen])),
+        origin=Origin(
+            source=source,
+            candles_sha256=candles.sha256,
+            training_rows=len(training.y),
+            calibration_rows=len(calibration.y),
+            training_from=int(data.time[blocks.train.start]),
+            calibration_from=int(data.time[blocks.calibration.start]),
+            fitted_until=int(data.known[seen].max()),
+            unseen_from=int(data.time[blocks.test.start]),
+            seed=seed,
+            best_epoch=trained.best_epoch,
+            prior=tuple(shares(training.y).tolist()),
+            rule=best_one_feature_rule(training.x, training.y, data.names),
+            dropped={**data.dropped, **blocks.dropped},
+        ),
+    )
+    return checkpoint, trained.history, calibration.x[-PROBE_ROWS:]
+
+
+def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:
+    """Raise `DatasetError` where `candles` are too few for the split of `recipe`."""
+    features, rule = recipe.features, recipe.label.rule
+    found = labelled_rows(candles, features.table, rule, max_gap_minutes=features.max_gap_minutes)
+    try:
+        recipe.split.cut(candles.time[found.rows], found.known)
+    except DatasetError as error:
+        raise DatasetError(f"{symbol}: {error}") from None
+
+
+def cut_fold(symbol: str, candles: Candles, recipe: Recipe, *, fold: int, folds: int) -> tuple[Candles, Split]:
+    """Return the candles that a fold of a walk-forward may know, and its split.
+
+    The test blocks follow each other up to the newest row. Each is as long as that of the recipe, or shorter where the first
+    fold would else train on fewer rows than it is tested on. The candles end where the last label of the fold's test block is
+    known: nothing after it exists for that fold.
+
+    Args:
+        symbol: of the market, for errors.
+        candles: of that symbol.
+        recipe: whose features, label and shares are meant.
+        fold: from 1, the oldest.
+        folds: how many there are.
+
+    Raises:
+        DatasetError: the candles are too few.
+
+    """
+    features, shares_of = recipe.features, recipe.split
+    found = labelled_rows(candles, features.table, recipe.label.rule, max_gap_minutes=features.max_gap_minutes)
+    test = min(1 - shares_of.train - shares_of.calibration, (1 - shares_of.calibration) / (folds + 1))
+    try:
+        split = walk_forward(
+            candles.time[found.rows],
+            found.known,
+            folds=folds,
+            test=test,
+            calibration=shares_of.calibration,
+            embargo=shares_of.embargo,
+        )[fold - 1]
+    except DatasetError as error:
+        raise DatasetError(f"{symbol}: {error}") from None
+    ends = int(found.known[: split.test.stop].max())
+    return candles[: int(np.searchsorted(candles.time, ends, side="right"))], split
