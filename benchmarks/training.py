@@ -176,7 +176,7 @@ LOOPS: Mapping[str, Callable[[Rows, Rows, int, int], Trained]] = {
 
 
 def measure(name: str, file: str, batch: int, epochs: int) -> dict[str, float]:
-    """Return rows per second, loss and extra MiB of one contender; the rows come from a file, so that none pays for making them."""
+    """Return rows per second, loss and extra MiB of one contender; its rows come from a file: none pays for making them."""
     with np.load(file) as arrays:
         training, held = Rows(arrays["x"], arrays["y"]), Rows(arrays["x_held"], arrays["y_held"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
