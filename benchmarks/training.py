@@ -29,9 +29,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from crpbot.dataset.assemble import assemble
 from crpbot.dataset.labels import classify, fit_theta
 from crpbot.market.synthetic import make_market
+from crpbot.model.loss import focal_loss, mean_loss
 from crpbot.model.network import DirectionNetwork
 from crpbot.model.recipe import Recipe, load_recipe
-from crpbot.model.training import Rows, evaluate, focal_loss, mean_loss, train
+from crpbot.model.training import Rows, evaluate, train
 
 BATCHES = (64, 1_024)
 CONTENDERS = ("DataLoader", "skorch", "Lightning", "crpbot")

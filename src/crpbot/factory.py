@@ -7,7 +7,7 @@ from pathlib import Path
 from crpbot.dataset.features.sets import feature_set
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, DatasetError
-from crpbot.making.jobs import Report, fitting_workers, grid, run_here
+from crpbot.making.jobs import Done, Job, Report, fitting_workers, grid, run_here
 from crpbot.making.model import check_enough
 from crpbot.market.candles import Candles
 from crpbot.market.source import Source, SourceKind, open_source
@@ -62,6 +62,7 @@ def run(
     out: Path,
     now: Callable[[], int],
     watch: Report = lambda _, __: None,
+    done: Done = lambda _, __: None,
     workers: int = 1,
 ) -> tuple[Outcome, ...]:
     """Do the main job for each symbol and write `out`: a model folder each, the registry, and `report.html`.
@@ -75,6 +76,7 @@ def run(
         out: folder for everything that is made.
         now: the clock, in milliseconds of UTC.
         watch: is told of each epoch of each job.
+        done: is told of each model.
         workers: symbols trained side by side; with more than 1, a script needs `if __name__ == "__main__":`. 0 takes as many as
             this machine has processors and memory for.
 
@@ -84,19 +86,28 @@ def run(
     for symbol, candles in markets.items():
         check_enough(symbol, candles, recipe)  # before hours are spent on another symbol
     jobs = grid(symbols, recipe, source=source.kind, gates=gates, out=out, seed=seed)
-    judgements = run_here(jobs, markets, workers=workers or fitting_workers(jobs, markets), watch=watch)
-    outcomes = []
-    for job, judgement in zip(jobs, judgements, strict=True):
-        decision = registry.record(judgement, job.folder / checkpoint_name(job.symbol, recipe.name), now=now())
-        earned = signal = None
-        if decision.stage is not None and judgement.diagnosis.checkpoint is not None:
-            candles, names = markets[job.symbol], [str(job.folder / checkpoint_name(job.symbol, recipe.name))]
-            subject = judgement.diagnosis.subject
-            earned = backtest([subject], candles, names=names, symbol=job.symbol, source=source.kind)
-            signal = newest_signal(judgement.diagnosis.checkpoint, candles, stage=decision.stage, now=now())
-        outcomes.append(Outcome(job.symbol, judgement, decision, earned, signal))
-    write_whole(out / "report.html", report_page([outcome.judgement for outcome in outcomes]))
-    return tuple(outcomes)
+    outcomes: dict[str, Outcome] = {}
+
+    def ended(job: Job, judgement: Judgement) -> None:
+        """Go on with a model as soon as it is there: another one may yet fail."""
+        outcomes[job.symbol] = _let_speak(registry, job, judgement, markets[job.symbol], now)
+        done(job, judgement)
+
+    run_here(jobs, markets, workers=workers or fitting_workers(jobs, markets), watch=watch, done=ended)
+    in_order = tuple(outcomes[symbol] for symbol in symbols)
+    write_whole(out / "report.html", report_page([outcome.judgement for outcome in in_order]))
+    return in_order
+
+
+def _let_speak(registry: Registry, job: Job, judgement: Judgement, candles: Candles, now: Callable[[], int]) -> Outcome:
+    """Ask the registry about a new model; follow it and take its newest signal where it may speak."""
+    file = job.folder / checkpoint_name(job.symbol, job.recipe.name)
+    decision = registry.record(judgement, file, now=now())
+    earned = signal = None
+    if decision.stage is not None and judgement.diagnosis.checkpoint is not None:
+        earned = backtest([judgement.diagnosis.subject], candles, names=[str(file)], symbol=job.symbol, source=job.source)
+        signal = newest_signal(judgement.diagnosis.checkpoint, candles, stage=decision.stage, now=now())
+    return Outcome(job.symbol, judgement, decision, earned, signal)
 
 
 def diagnose(

@@ -11,12 +11,14 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from models import market, quick
 from shell import crpbot
 
+from crpbot.dataset.assemble import assemble
 from crpbot.errors import CrpbotError, DatasetError
 from crpbot.making import jobs as rooms
 from crpbot.making.cluster import run_on_ray
@@ -30,7 +32,7 @@ ROWS = 6_000
 MARKETS = {symbol: make_market("level-noise", symbol, rows=ROWS) for symbol in ("BTC-USD", "ETH-USD")}
 
 
-def jobs(out: Path, *, epochs: int = 3, **options: int) -> tuple[Job, ...]:
+def jobs(out: Path, *, epochs: int = 3, **options: Any) -> tuple[Job, ...]:
     return grid(tuple(MARKETS), quick(epochs=epochs), source="synthetic", gates="market", out=out, seed=0, **options)
 
 
@@ -60,9 +62,10 @@ def test_workers_fit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitting_workers(many, MARKETS) == 1
 
 
+@pytest.mark.parametrize("name", ["v7", "v7-barrier"])
 @pytest.mark.parametrize("folds", [1, 2, 3, 6])
-def test_folds_follow_each_other_and_know_nothing_of_what_comes_after(folds: int) -> None:
-    candles, recipe = market(rows=12_000), quick()
+def test_folds_follow_each_other_and_know_nothing_of_what_comes_after(folds: int, name: str) -> None:
+    candles, recipe = market(rows=12_000), quick(name)
     cuts = [cut_fold("BTC-USD", candles, recipe, fold=fold, folds=folds) for fold in range(1, folds + 1)]
     for known, split in cuts:
         assert split.train.stop <= split.calibration.start < split.calibration.stop <= split.test.start < split.test.stop
@@ -71,6 +74,9 @@ def test_folds_follow_each_other_and_know_nothing_of_what_comes_after(folds: int
     for (_, one), (_, other) in pairwise(cuts):
         assert 0 <= other.test.start - one.test.stop <= recipe.split.embargo
     assert len(cuts[-1][0]) == len(candles)
+    for known, split in cuts:  # all rows of the test block, and none beyond
+        data = assemble(known, recipe.features.table, recipe.label.rule)
+        assert len(data) == split.test.stop
     with pytest.raises(DatasetError, match="BTC-USD: each block must have"):
         cut_fold("BTC-USD", candles[:700], recipe, fold=1, folds=3)
 
@@ -141,17 +147,47 @@ def test_workers_that_die_again_and_again_are_given_up_in_words(tmp_path: Path) 
         for process in workers():
             os.kill(process, signal.SIGKILL)
 
-    with pytest.raises(CrpbotError, match="must live until its model is done, found 3 killed"):
+    with pytest.raises(CrpbotError, match="must live until its model is done, found 3 rounds"):
         run_here(jobs(tmp_path, epochs=400), MARKETS, workers=2, watch=kill)
     assert not checkpoints(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_ends_the_others_and_says_why(tmp_path: Path) -> None:
+def test_a_job_that_fails_costs_the_others_nothing_and_says_whose_it_was(tmp_path: Path) -> None:
     markets = {**MARKETS, "ETH-USD": MARKETS["ETH-USD"][:500]}
-    with pytest.raises(DatasetError, match="each block must have"):
-        run_here(jobs(tmp_path, epochs=400), markets, workers=2)
+    for workers in (1, 2):
+        with pytest.raises(DatasetError, match="ETH-USD: each block must have"):
+            run_here(jobs(tmp_path / str(workers), epochs=4), markets, workers=workers)
+        assert list(checkpoints(tmp_path / str(workers))) == ["BTC-USD/lstm_BTC-USD_v7_enhanced.pt"]
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_two_runs_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    def again(_: Epoch) -> None:
+        with pytest.raises(CrpbotError, match=r"one run at a time must work in .*BTC-USD, found another"):
+            train_model("BTC-USD", market(), quick(), source="synthetic", seed=1, folder=tmp_path / "BTC-USD")
+
+    folder = tmp_path / "BTC-USD"
+    train_model("BTC-USD", market(), quick(epochs=1), source="synthetic", seed=0, folder=folder, watch=again)
+    assert not (folder / ".partial").exists()
+    assert len(list(folder.iterdir())) >= 6
+
+
+@pytest.mark.slow
+def test_every_epoch_is_told_before_its_model_and_a_kept_state_is_gone_in_the_end(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    some = jobs(tmp_path / "out", epochs=5, seeds=2, state=tmp_path / "state")
+    run_here(
+        some,
+        MARKETS,
+        workers=2,
+        watch=lambda job, epoch: (time.sleep(0.05), told.append((job.name, epoch.epoch)))[1],
+        done=lambda job, _: told.append((job.name, 0)),
+    )
+    for job in some:
+        assert [epoch for name, epoch in told if name == job.name] == [1, 2, 3, 4, 5, 0]
+    assert not list(tmp_path.rglob("*.state"))
 
 
 @pytest.mark.slow
@@ -209,12 +245,18 @@ def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
 def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     arguments = ["train", "--symbols", "BTC-USD,ETH-USD", "--workers", "2", "--candles", "synthetic:level-noise:20000"]
     kill_at(2, [*arguments, "--out", str(tmp_path)])
-    before: dict[Path, float] = {}
-    while (now := {file: file.stat().st_mtime for file in tmp_path.rglob("*.state")}) != before:
-        before = now
-        time.sleep(3)  # an epoch takes less
-    assert before
+    ends = time.monotonic() + 60
+    while (left := [process for process in working("spawn_main") if parent_of(process) == 1]) and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert not left
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def parent_of(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def working(text: str) -> list[int]:

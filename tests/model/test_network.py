@@ -9,8 +9,9 @@ from torch.nn import functional
 import crpbot
 from crpbot.errors import DatasetError
 from crpbot.model.calibration import LEAST, MOST, fit_temperature, softmax
+from crpbot.model.loss import focal_loss
 from crpbot.model.network import Normalizer, V7EnhancedFNN, predict_logits
-from crpbot.model.training import Rows, focal_loss, train
+from crpbot.model.training import Rows, train
 
 NAMES = tuple("abcdef")
 

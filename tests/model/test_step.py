@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from crpbot.model.loss import focal_loss
 from crpbot.model.network import DirectionNetwork
 from crpbot.model.recipe import LossChoice
 from crpbot.model.step import Step
-from crpbot.model.training import focal_loss
 
 LOSSES = [
     LossChoice(kind="focal", label_smoothing=0.05, alpha=0.25, gamma=2.0),

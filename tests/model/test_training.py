@@ -11,10 +11,12 @@ from models import quick
 from torch.utils.data import DataLoader, TensorDataset
 
 from crpbot.errors import DatasetError, TrainingError
+from crpbot.model.archive import read_archive
+from crpbot.model.loss import focal_loss
 from crpbot.model.network import DirectionNetwork
 from crpbot.model.recipe import Recipe
 from crpbot.model.state import load_state, save_state
-from crpbot.model.training import Epoch, Rows, _keep, evaluate, focal_loss, train
+from crpbot.model.training import Epoch, Rows, _keep, evaluate, train
 
 NAMES = ("a", "b", "c", "d")
 
@@ -76,9 +78,38 @@ def test_a_state_of_another_run_or_a_damaged_one_is_not_taken_up(tmp_path: Path)
     for what, other in others.items():
         assert not any(epoch.earlier for epoch in other.history), what
     content = file.read_bytes()
+    tensors, plain = load_state(file, key_of(content))
+    whole = train(recipe, rows(), rows(800, 1), names=NAMES, seed=4).network.state_dict()
+
+    def fresh() -> bool:
+        again = train(recipe, rows(), rows(800, 1), names=NAMES, seed=4, state=tmp_path)
+        return not any(epoch.earlier for epoch in again.history) and torch.equal(
+            again.network.state_dict()["fc1.weight"], whole["fc1.weight"]
+        )
+
     for broken in (content[:-200], b"", b"PK" + content[2:50]):
         file.write_bytes(broken)
-        assert not any(e.earlier for e in train(recipe, rows(), rows(800, 1), names=NAMES, seed=4, state=tmp_path).history)
+        assert fresh()
+    one = next(iter(tensors))
+    first = plain["history"][0]
+    for bad_tensors, bad_plain in (
+        ({name: tensor for name, tensor in tensors.items() if name != one}, plain),
+        ({**tensors, one: tensors[one][:1].clone() if tensors[one].dim() else torch.zeros(2)}, plain),
+        ({**tensors, one: torch.full_like(tensors[one], float("nan"))}, plain),
+        (tensors, {}),
+        (tensors, {"history": 5}),
+        (tensors, {"history": [{"epoch": 1}]}),
+        (tensors, {"history": [{**first, "epoch": "1"}]}),
+        (tensors, {"history": [{**first, "epoch": 2}]}),
+        (tensors, {"history": [{**first, "best": False}]}),
+        (tensors, {"history": [{**first, "calibration_log_loss": float("nan")}]}),
+    ):
+        save_state(file, key_of(content), bad_tensors, bad_plain)
+        assert fresh(), bad_plain
+
+
+def key_of(content: bytes) -> str:
+    return read_archive(content, where="a state")["key"]
 
 
 def test_a_state_is_given_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -164,7 +195,7 @@ def test_half_precision_reaches_the_same_validation_loss() -> None:
 def test_a_feature_that_is_not_finite_is_named() -> None:
     bad = rows()
     bad.x[17, 3] = np.nan
-    with pytest.raises(DatasetError, match="found nan in d at row 17"):
+    with pytest.raises(DatasetError, match="found nan in d at row 17 of the training block"):
         train(quick(), bad, rows(500, 1), names=NAMES, seed=0)
 
 
@@ -172,8 +203,14 @@ def test_a_feature_that_is_finite_only_as_it_comes_is_named_too() -> None:
     """Calibration rows are normalized by the training rows; one can be too far away for float32."""
     far = rows(500, 1)
     far.x[11, 2] = 1e300
-    with pytest.raises(DatasetError, match="found inf in c at row 11"):
+    with pytest.raises(DatasetError, match="found inf in c at row 11 of the calibration block"):
         train(quick(), rows(), far, names=NAMES, seed=0)
+
+
+def test_a_block_needs_two_rows() -> None:
+    for training, held in ((rows(1), rows(500)), (rows(500), rows(0))):
+        with pytest.raises(DatasetError, match="must have at least 2 rows"):
+            train(quick(), training, held, names=NAMES, seed=0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:

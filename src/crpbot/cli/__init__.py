@@ -75,5 +75,7 @@ def main() -> None:
         traceback.print_exc()
         sys.exit(3)
     if code == _INTERRUPTED:
-        sys.stderr.write("stopped: what was finished is on disk, and the same command goes on from there\n")
+        sys.stderr.write(
+            "stopped: what was finished is on disk; the same command takes up unfinished training and downloads where they were\n"
+        )
     sys.exit(code if isinstance(code, int) else 0)

@@ -30,10 +30,11 @@ RecipeOption = Annotated[
         help="v6, v6-lost-scaler, v7, v7-barrier, v7-lost-scaler, v7-relative, or a TOML file.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the training, and of a known-answer market.")]
+LAST_SEED = 2**31 - 1
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LAST_SEED, help="Of the training, and of a known-answer market.")]
 WorkersOption = Annotated[
     int,
-    typer.Option("--workers", min=0, max=256, help="Models side by side. Default: as many as processors and memory allow."),
+    typer.Option("--workers", min=0, max=60, help="Models side by side. Default: as many as processors and memory allow."),
 ]
 SymbolOption = Annotated[str | None, typer.Option("--symbol", help="Whose candles; default: the checkpoint's own symbol.")]
 LabelOption = Annotated[str, typer.Option("--label", metavar="RECIPE", help="By whose label a foreign checkpoint is judged.")]

@@ -40,7 +40,7 @@ def command(
     wanted = names(symbols)
     source = open_source(candles, symbols=wanted, seed=seed)
     chosen = load_recipe(recipe)
-    with training_progress() as watch:
+    with training_progress() as (watch, done):
         outcomes = factory.run(
             source,
             wanted or source.symbols,
@@ -50,6 +50,7 @@ def command(
             out=out,
             now=now,
             watch=watch,
+            done=done,
             workers=workers,
         )
     if as_json:

@@ -17,7 +17,7 @@ from crpbot.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crpbot.making.jobs import Job, Report
+    from crpbot.making.jobs import Done, Job, Report
     from crpbot.market.exchange import Progress as Progressed
     from crpbot.model.training import Epoch
     from crpbot.quality.audit.audit import Audit
@@ -36,15 +36,21 @@ def console() -> Console:
 
 
 @contextmanager
-def training_progress() -> "Iterator[Report]":
-    """Show epoch, speed, losses and time left of each job, on standard error: a bar in a terminal, else a line an epoch."""
+def training_progress() -> "Iterator[tuple[Report, Done]]":
+    """Give two functions that show epochs and finished models on standard error: bars in a terminal, else a line each.
+
+    A bar tells of the epochs of a model that is being trained, and goes when it is done; what is done stays as a line above.
+    """
     errors = Console(stderr=True, highlight=False)
     if not errors.is_terminal:
 
         def write(job: "Job", epoch: "Epoch") -> None:
             sys.stderr.write(f"{job.name}  {_words(epoch)}\n")
 
-        yield write
+        def ended(job: "Job", judgement: "Judgement") -> None:
+            sys.stderr.write(f"{job.name}  {_ended(judgement)}\n")
+
+        yield write, ended
         return
     with Progress(*_columns(), console=errors) as progress:
         tasks: dict[str, TaskID] = {}
@@ -54,7 +60,18 @@ def training_progress() -> "Iterator[Report]":
                 tasks[job.name] = progress.add_task(job.name, total=epoch.of, words="")
             progress.update(tasks[job.name], completed=epoch.epoch, words=_words(epoch))
 
-        yield watch
+        def done(job: "Job", judgement: "Judgement") -> None:
+            if job.name in tasks:
+                progress.remove_task(tasks.pop(job.name))
+            progress.console.print(Text(f"{job.name}  {_ended(judgement)}"))
+
+        yield watch, done
+
+
+def _ended(judgement: "Judgement") -> str:
+    verdict, epochs = judgement.verdict, len(judgement.history)
+    said = "passes" if verdict.passed else f"is refused by {', '.join(result.name for result in verdict.failed)}"
+    return f"done after {epochs} epochs; {said}"
 
 
 def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Sequence[str]]] = ()) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crpbot.cli.options import CandlesOption, RecipeOption, SeedOption, WorkersOption, names
+from crpbot.cli.options import LAST_SEED, CandlesOption, RecipeOption, SeedOption, WorkersOption, names
 from crpbot.errors import CrpbotError
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def command(
     candles: CandlesOption = None,
     recipe: RecipeOption = "v7",
     seed: SeedOption = 0,
-    seeds: Annotated[int, typer.Option(min=1, max=1_000, help="How many seeds, from --seed on: OUT/SYMBOL/seed-N.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1_000, help="How many seeds, from --seed on: OUT/SYMBOL[/fold-N]/seed-N.")] = 1,
     folds: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Walk forward in so many folds instead: OUT/SYMBOL/fold-N.")
+        int | None, typer.Option(min=1, max=100, help="Walk forward in so many folds instead: OUT/SYMBOL/fold-N[/seed-N].")
     ] = None,
     workers: WorkersOption = 0,
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Processes of this machine, or a Ray cluster.")] = "local",
@@ -50,8 +50,7 @@ def command(
 
     Example: crpbot train --symbols BTC-USD,ETH-USD --seeds 5 --folds 6 --candles candles/ --out models
     """
-    if engine not in ENGINES or (address is not None and engine != "ray"):
-        raise CrpbotError(f"--engine must be one of {', '.join(ENGINES)}, and ray for an --address, found {engine!r}; choose one")
+    _check_options(engine, address=address, state=state, workers=workers, last_seed=seed + seeds - 1)
     wanted = tuple(dict.fromkeys((*names(symbol), *names(symbols))))
     if not wanted:
         raise CrpbotError("train needs the markets, found none; name them with --symbol BTC-USD or --symbols BTC-USD,ETH-USD")
@@ -68,14 +67,26 @@ def command(
     source = open_source(candles, symbols=wanted, seed=seed)
     jobs = grid(wanted, chosen, source=source.kind, gates="market", out=out, seed=seed, seeds=seeds, folds=folds, state=state)
     markets = {one: source.read(one) for one in wanted}
-    with training_progress() as watch, tracking(tool, out / "tracking") as (epoch_told, model_told):
-        judgements = _do(jobs, markets, both(watch, epoch_told), model_told, workers=workers, engine=engine, address=address)
+    with training_progress() as (watch, ended), tracking(tool, out / "tracking") as (epoch_told, model_told):
+        told, done = both(watch, epoch_told), both(ended, model_told)
+        judgements = _do(jobs, markets, told, done, workers=workers, engine=engine, address=address)
     if as_json:
         typer.echo(json.dumps([_plain(*pair) for pair in zip(jobs, judgements, strict=True)], indent=1, ensure_ascii=False))
         return
     _print(jobs, judgements)
     folders = ", ".join(str(job.folder) for job in jobs) if len(jobs) < 4 else f"{len(jobs)} models below {out}"
     console().print(f"written: {folders}", soft_wrap=True, markup=False)
+
+
+def _check_options(engine: str, *, address: str | None, state: Path | None, workers: int, last_seed: int) -> None:
+    if engine not in ENGINES:
+        raise CrpbotError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}; choose one")
+    if address is not None and engine != "ray":
+        raise CrpbotError(f"--address must be of a Ray cluster, found it with the engine {engine}; add --engine ray")
+    if engine == "ray" and (state is not None or workers):
+        raise CrpbotError("--state and --workers must be left out with --engine ray, found one; the cluster shares out the work")
+    if last_seed > LAST_SEED:
+        raise CrpbotError(f"seeds must be at most {LAST_SEED}, found {last_seed} as the last; begin lower")
 
 
 def _do(

@@ -10,11 +10,12 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from crpbot.errors import CrpbotError, TrainingError
-from crpbot.making.jobs import MOST_KILLS, Done, Job, Report, do
+from crpbot.making.jobs import MOST_KILLS, Done, Job, Report, all_of, do
 from crpbot.market.candles import Candles
 from crpbot.model.folder import model_folder
 from crpbot.model.training import Epoch
@@ -52,7 +53,7 @@ def run_on_ray(
     import ray  # noqa: PLC0415  an extra
 
     away = ray.remote(num_cpus=1, max_retries=MOST_KILLS - 1)(_do_away)
-    found: dict[int, Judgement] = {}
+    found: dict[int, Judgement | CrpbotError] = {}
     with _cluster(address):
         board = ray.remote(num_cpus=0)(_Board).remote()
         candles = {symbol: ray.put(market) for symbol, market in markets.items()}
@@ -63,9 +64,13 @@ def run_on_ray(
                 watch(jobs[number], epoch)
             for reference in ended:
                 number = waiting.pop(reference)
-                found[number] = _place(jobs[number], _result(reference))
-                done(jobs[number], found[number])
-    return tuple(found[number] for number in range(len(jobs)))
+                result = _result(reference)
+                if isinstance(result, CrpbotError):
+                    found[number] = result
+                    continue
+                found[number] = judgement = _place(jobs[number], result)
+                done(jobs[number], judgement)
+    return all_of(found)
 
 
 @contextmanager
@@ -102,21 +107,18 @@ def _check_answers(address: str | None) -> None:
         ) from None
 
 
-def _result(reference: Any) -> tuple[Files, Judgement]:  # noqa: ANN401
-    """Return what a job gave, or raise what it found wrong."""
+def _result(reference: Any) -> tuple[Files, Judgement] | CrpbotError:  # noqa: ANN401
+    """Return what a job gave, or what it found wrong."""
     import ray  # noqa: PLC0415  an extra
 
     try:
-        result = ray.get(reference)
+        result: tuple[Files, Judgement] | CrpbotError = ray.get(reference)
     except ray.exceptions.RayTaskError:
         raise  # a bug, with the traceback of the worker
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(f"a Ray worker must live until its model is done, found: {reason}; look after its memory") from None
-    if isinstance(result, CrpbotError):
-        raise result
-    files, judgement = result
-    return files, judgement
+    return result
 
 
 def _place(job: Job, result: tuple[Files, Judgement]) -> Judgement:
@@ -129,13 +131,14 @@ def _place(job: Job, result: tuple[Files, Judgement]) -> Judgement:
 
 def _do_away(number: int, job: Job, candles: Candles, board: Any) -> tuple[Files, Judgement] | CrpbotError:  # noqa: ANN401
     """Do a job on a machine of the cluster, in a folder that nobody else has, and bring its files."""
+    import ray  # noqa: PLC0415  an extra
 
     def told(epoch: Epoch) -> None:
-        board.put.remote(number, epoch)
+        ray.get(board.put.remote(number, epoch))  # waits: no news may come after the model
 
     with tempfile.TemporaryDirectory(prefix="crpbot-") as place:
         try:
-            judgement = do(job, candles, told=told, folder=Path(place))
+            judgement = do(replace(job, state=None), candles, told=told, folder=Path(place))
         except CrpbotError as error:
             return error
         return {file.name: file.read_bytes() for file in sorted(Path(place).iterdir())}, judgement

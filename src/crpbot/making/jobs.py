@@ -11,13 +11,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.context import SpawnContext
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.managers import SyncManager
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
-from crpbot.errors import TrainingError
+from crpbot.errors import CrpbotError, TrainingError
 from crpbot.making.model import cut_fold, train_model
 from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
@@ -27,7 +27,9 @@ from crpbot.quality.gates import GateTable
 from crpbot.quality.report.data import Judgement
 
 MOST_KILLS = 3
-"""Times that a worker may be killed before the whole is given up."""
+"""Rounds in which workers are killed before any model is done, until the whole is given up."""
+_PATIENCE = 0.2
+"""Seconds between two looks at what workers tell."""
 _COPIES = 4
 """What a job needs, as multiples of its features in float64: the features, what they are made of, the same normalized."""
 
@@ -106,6 +108,13 @@ def grid(
 
 def do(job: Job, candles: Candles, *, told: Callable[[Epoch], None], folder: Path | None = None) -> Judgement:
     """Make the model of one job, and return what a report needs; `folder` stands in where the files go elsewhere first."""
+    try:
+        return _do(job, candles, told, folder or job.folder)
+    except CrpbotError as error:
+        raise error if str(error).startswith(job.symbol) else type(error)(f"{job.name}: {error}") from None
+
+
+def _do(job: Job, candles: Candles, told: Callable[[Epoch], None], folder: Path) -> Judgement:
     split = None
     if job.fold is not None:
         candles, split = cut_fold(job.symbol, candles, job.recipe, fold=job.fold, folds=job.folds)
@@ -116,7 +125,7 @@ def do(job: Job, candles: Candles, *, told: Callable[[Epoch], None], folder: Pat
         source=job.source,
         gates=job.gates,
         seed=job.seed,
-        folder=folder or job.folder,
+        folder=folder,
         watch=told,
         state=job.state,
         split=split,
@@ -135,42 +144,78 @@ def run_here(
 ) -> tuple[Judgement, ...]:
     """Do the jobs on this machine and return their judgements, in order.
 
+    A job that fails does not stop the others; what it found wrong is raised when they are done.
+
     Args:
         jobs: to do.
         markets: candles by symbol.
         workers: processes side by side; 1 does everything in this one.
         watch: is told of each epoch.
-        done: is told of each model.
+        done: is told of each model, after all of its epochs.
 
     Raises:
-        CrpbotError: a job failed; or its worker was killed too often.
+        CrpbotError: a job failed; or workers were killed again and again.
 
     """
+    found: dict[int, Judgement | CrpbotError] = {}
     if min(workers, len(jobs)) <= 1:
-        judgements = []
-        for job in jobs:
-            judgements.append(do(job, markets[job.symbol], told=lambda epoch, job=job: watch(job, epoch)))  # type: ignore[misc]
-            done(job, judgements[-1])
-        return tuple(judgements)
-    found: dict[int, Judgement] = {}
-    for _ in range(MOST_KILLS):
-        missing = [number for number in range(len(jobs)) if number not in found]
-        if not missing:
-            break
-        with _pool(min(workers, len(missing)), jobs, watch) as pool:
+        for number, job in enumerate(jobs):
+            try:
+                judgement = do(job, markets[job.symbol], told=lambda epoch, job=job: watch(job, epoch))  # type: ignore[misc]
+            except CrpbotError as error:
+                found[number] = error
+                continue
+            found[number] = judgement
+            done(job, judgement)
+        return all_of(found)
+    kills = 0
+    while len(found) < len(jobs):
+        before = len(found)
+        for number, result in _side_by_side(jobs, markets, found, max(1, workers - kills), watch):
+            found[number] = result
+            if isinstance(result, Judgement):
+                done(jobs[number], result)
+        kills = kills + 1 if len(found) == before else 0
+        if kills == MOST_KILLS:
+            raise TrainingError(
+                f"a worker must live until its model is done, found {kills} rounds of killed workers, mostly for lack "
+                "of memory; take fewer side by side: --workers 1. The same command goes on from their last epochs"
+            )
+    return all_of(found)
+
+
+def _side_by_side(
+    jobs: Sequence[Job], markets: Mapping[str, Candles], found: Mapping[int, object], workers: int, watch: Report
+) -> Iterator[tuple[int, Judgement | CrpbotError]]:
+    """Do what is not found yet in one pool of workers; yield each job as it ends, and stop when a worker is killed."""
+    missing = [number for number in range(len(jobs)) if number not in found]
+    with _pool(min(workers, len(missing))) as (pool, told):
+        with _deaf():
             futures = {pool.submit(_work, number, jobs[number], markets[jobs[number].symbol]): number for number in missing}
-            for future in _as_done(futures):
-                if isinstance(future.exception(), BrokenProcessPool):
-                    break  # the pool is lost, and with it what was under way: begin again with what is missing
-                number = futures[future]
-                found[number] = future.result()
-                done(jobs[number], found[number])
-    if len(found) < len(jobs):
-        raise TrainingError(
-            f"a worker must live until its model is done, found {MOST_KILLS} killed, mostly for lack of memory; "
-            "take fewer side by side: --workers 1. The same command goes on from the last epochs"
-        )
-    return tuple(found[number] for number in range(len(jobs)))
+        left = set(futures)
+        while left:
+            ended, left = wait(left, timeout=_PATIENCE)
+            for number, epoch in _news(told):
+                watch(jobs[number], epoch)
+            alive = [future for future in ended if not isinstance(future.exception(), BrokenProcessPool)]
+            yield from ((futures[future], _outcome(future)) for future in alive)
+            if len(alive) < len(ended):
+                return
+
+
+def _outcome(future: Future[Judgement]) -> Judgement | CrpbotError:
+    error = future.exception()
+    return error if isinstance(error, CrpbotError) else future.result()
+
+
+def all_of(found: Mapping[int, Judgement | CrpbotError]) -> tuple[Judgement, ...]:
+    """Return the judgements in order, or raise what went wrong first."""
+    failed = [found[number] for number in sorted(found) if isinstance(found[number], CrpbotError)]
+    if failed:
+        first = failed[0]
+        assert isinstance(first, CrpbotError)
+        raise first if len(failed) == 1 else type(first)(f"{first}; and {len(failed) - 1} more of {len(found)} failed")
+    return tuple(one for number in range(len(found)) if isinstance(one := found[number], Judgement))
 
 
 def fitting_workers(jobs: Sequence[Job], markets: Mapping[str, Candles]) -> int:
@@ -189,79 +234,77 @@ def _memory() -> int:
         return 2**60
 
 
-def _as_done(futures: Mapping[Future[Judgement], int]) -> Iterator[Future[Judgement]]:
-    """Yield futures as they end; unlike the standard library's, a Ctrl-C between them is heard at once."""
-    left = set(futures)
-    while left:
-        ended, left = wait(left, timeout=0.5)
-        yield from ended
-        if any(isinstance(future.exception(), BrokenProcessPool) for future in ended):
-            return
-
-
 @contextmanager
-def _pool(workers: int, jobs: Sequence[Job], watch: Report) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool whose epochs are told to `watch`; nothing of it is left when the block ends, however that is.
+def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[tuple[int, Epoch]]"]]:
+    """Give a pool, and where its workers tell of their epochs; nothing of it is left when the block ends, however that is.
 
     The epochs come through a process of their own: a worker that is killed while it tells of one would else keep the lock of
     the queue for ever.
     """
     spawn = get_context("spawn")
-    with _manager(spawn) as manager:
-        told = manager.Queue()
-
-        def listen() -> None:
-            with suppress(OSError, EOFError):
-                while (item := told.get()) is not None:
-                    watch(jobs[item[0]], item[1])
-
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
-        pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(told,))
-        try:
-            yield pool
-        except BaseException:
-            for process in list((pool._processes or {}).values()):  # noqa: SLF001  terminate_workers comes with Python 3.14
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-            with suppress(OSError, EOFError):
-                told.put(None)
-            listener.join()
-
-
-@contextmanager
-def _manager(context: SpawnContext) -> Iterator[SyncManager]:
-    """Give a manager that leaves Ctrl-C to this process."""
-    manager = SyncManager(ctx=context)
-    manager.start(_leave_interrupts_to_parent)
+    manager = SyncManager(ctx=spawn)
+    with _deaf():
+        manager.start(_live_and_die_with_parent)
+    pool = None
     try:
-        yield manager
+        told = manager.Queue()
+        pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(told,))
+        yield pool, told
+    except BaseException:
+        for process in list(pool._processes.values() if pool and pool._processes else ()):  # noqa: SLF001  terminate_workers: Python 3.14
+            process.terminate()
+        raise
     finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
         manager.shutdown()
 
 
-def _leave_interrupts_to_parent() -> None:
+def _news(told: "Queue[tuple[int, Epoch]]") -> Iterator[tuple[int, Epoch]]:
+    """Yield what workers have told since the last time; nothing where the process between was killed: models matter more."""
+    with suppress(OSError, EOFError, Empty):
+        while True:
+            yield told.get_nowait()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that are started in the block never hear a Ctrl-C, which is for this one to answer, and soon."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _live_and_die_with_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when it ends, however that happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 _told: Any = None
 
 
 def _begin(told: Any) -> None:  # noqa: ANN401
-    """Prepare a worker: where it tells of epochs."""
+    """Prepare a worker."""
     global _told  # noqa: PLW0603  a worker's one channel, given once
     _told = told
-    _leave_interrupts_to_parent()
+    _live_and_die_with_parent()
 
 
 def _work(number: int, job: Job, candles: Candles) -> Judgement:
-    parent = parent_process()
-
     def told(epoch: Epoch) -> None:
-        if parent is not None and not parent.is_alive():
-            os._exit(1)  # nobody waits for it any more, and somebody may have begun the same anew
         with suppress(OSError, EOFError):  # nobody listens any more: the model is worth more than the news
             _told.put((number, epoch))
 

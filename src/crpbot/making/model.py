@@ -12,7 +12,7 @@ from crpbot.dataset.labels import classify, fit_theta, label_digest
 from crpbot.dataset.splits import Split, walk_forward
 from crpbot.disk import write_whole
 from crpbot.errors import DatasetError
-from crpbot.market.candles import Candles
+from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.calibration import refit_temperature
 from crpbot.model.checkpoint import Checkpoint, Label, Origin, save_checkpoint
@@ -20,7 +20,7 @@ from crpbot.model.export import export_scaler
 from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
 from crpbot.model.recipe import Recipe
-from crpbot.model.training import Epoch, Rows, Watch, train
+from crpbot.model.training import Rows, Trained, Watch, train
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
@@ -54,8 +54,8 @@ def train_model(
         seed: of the training.
         folder: of the model.
         watch: is told of each epoch.
-        state: folder for the state of a training that is not finished, from which the same call goes on; by default a folder
-            inside `folder` that is gone in the end.
+        state: folder for the state of a training that is not finished, from which the same call goes on, and which is gone in
+            the end; by default one inside `folder`.
         split: of the rows; by default as the recipe cuts them.
         called: folder that the diagnosis names; `folder` by default.
 
@@ -64,7 +64,7 @@ def train_model(
 
     """
     with model_folder(folder) as partial:
-        checkpoint, history, probe = make_model(
+        checkpoint, trained, probe = make_model(
             symbol, candles, recipe, source=source, seed=seed, watch=watch, state=state or partial, split=split
         )
         name = checkpoint_name(symbol, recipe.name)
@@ -72,7 +72,7 @@ def train_model(
         if checkpoint.network.normalizer is not None:
             export_scaler(checkpoint, partial / scaler_name(symbol))
         write_whole(partial / "recipe.toml", recipe.to_toml())
-        write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
+        write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in trained.history))
         opened = open_model(partial / name)
         diagnosis = diagnose_subject(
             subject_in(opened),
@@ -82,9 +82,11 @@ def train_model(
             source=source,
             label_recipe=recipe,
         )
-        judgement = weigh(diagnosis, gates, history)
+        judgement = weigh(diagnosis, gates, trained.history)
         write_whole(partial / "diagnosis.json", judgement.to_json())
         write_whole(partial / "report.html", report_page([judgement]))
+    if trained.state is not None:
+        trained.state.unlink(missing_ok=True)
     return judgement
 
 
@@ -98,11 +100,11 @@ def make_model(
     watch: Watch | None = None,
     state: Path | None = None,
     split: Split | None = None,
-) -> tuple[Checkpoint, tuple[Epoch, ...], Floats]:
-    """Turn candles into a calibrated checkpoint: features, labels, split, training, temperature. Arguments as of `train_model`.
+) -> tuple[Checkpoint, Trained, Floats]:
+    """Turn candles into a calibrated checkpoint: features, labels, split, training, temperature; arguments as of `train_model`.
 
     Returns:
-        The checkpoint, what happened in each epoch, and raw features of the last calibration rows, to prove the saved file with.
+        The checkpoint, the training it comes from, and raw features of the last calibration rows, to prove the saved file with.
 
     """
     rule = recipe.label.rule
@@ -143,7 +145,7 @@ def make_model(
             dropped={**data.dropped, **blocks.dropped},
         ),
     )
-    return checkpoint, trained.history, calibration.x[-PROBE_ROWS:]
+    return checkpoint, trained, calibration.x[-PROBE_ROWS:]
 
 
 def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:
@@ -188,5 +190,7 @@ def cut_fold(symbol: str, candles: Candles, recipe: Recipe, *, fold: int, folds:
         )[fold - 1]
     except DatasetError as error:
         raise DatasetError(f"{symbol}: {error}") from None
-    ends = int(found.known[: split.test.stop].max())
-    return candles[: int(np.searchsorted(candles.time, ends, side="right"))], split
+    # A label has the whole horizon before it, also where an exit is met sooner.
+    ends = int(candles.time[found.rows[split.test.stop - 1]]) + (1 + recipe.label.horizon) * MINUTE
+    ends = max(ends, int(found.known[: split.test.stop].max()))
+    return candles[: int(np.searchsorted(candles.time, ends))], split

@@ -3,14 +3,16 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from crpbot.errors import CrpbotError
+from crpbot.disk import locked
+from crpbot.errors import CheckpointError, CrpbotError
 
 PARTIAL = ".partial"
 STATE = ".state"
 """The suffix of a state of training."""
+LOCK = ".lock"
 _SYMBOL_IN_NAME = re.compile(r"(?<![A-Z0-9])[A-Z0-9]{1,20}-[A-Z0-9]{1,20}(?![A-Z0-9])")
 
 
@@ -44,31 +46,43 @@ def model_folder(folder: Path) -> Iterator[Path]:
 
     When the block fails they vanish. Only the state of a training that something cut off (Ctrl-C, a kill, a full disk) is left,
     so that the next one goes on from there. A scaler of an earlier model goes too, or it would seem to be of the new one.
+
+    Raises:
+        CheckpointError: another run is at work there.
+
     """
     partial = folder / PARTIAL
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     partial.mkdir(parents=True, exist_ok=True)
-    _clear(partial, keep=STATE)
     try:
-        yield partial
-        files = sorted(file for file in partial.iterdir() if file.suffix != STATE)
-        for file in files:
-            file.replace(folder / file.name)
-        for scaler in folder.glob(scaler_name("*")):
-            if scaler.name not in [file.name for file in files]:
-                scaler.unlink()
-    except CrpbotError:
-        _clear(partial)
-        raise
-    except BaseException:
-        _clear(partial, keep=STATE)
-        raise
-    else:
-        _clear(partial)
+        with locked(partial / LOCK) as ours:
+            if not ours:
+                raise CheckpointError(f"one run at a time must work in {folder}, found another; wait, or choose another --out")
+            _clear(partial, keep=STATE)
+            try:
+                yield partial
+                _place(partial, folder)
+            except CrpbotError:
+                _clear(partial)
+                raise
+            except BaseException:
+                _clear(partial, keep=STATE)
+                raise
+            _clear(partial)
+            (partial / LOCK).unlink(missing_ok=True)
     finally:
         for place in (partial, *new):
-            if not any(place.iterdir()):
+            with suppress(OSError):  # not empty: it is needed
                 place.rmdir()
+
+
+def _place(partial: Path, folder: Path) -> None:
+    files = sorted(file for file in partial.iterdir() if file.suffix != STATE and file.name != LOCK)
+    for file in files:
+        file.replace(folder / file.name)
+    for scaler in folder.glob(scaler_name("*")):
+        if scaler.name not in [file.name for file in files]:
+            scaler.unlink()
 
 
 def _clear(folder: Path, *, keep: str | None = None) -> None:
@@ -76,5 +90,5 @@ def _clear(folder: Path, *, keep: str | None = None) -> None:
     for place in folder.iterdir():
         if place.is_dir():
             shutil.rmtree(place)
-        elif place.suffix != keep:
+        elif place.suffix != keep and place.name != LOCK:
             place.unlink()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError
-from crpbot.model.archive import read_archive
+from crpbot.model.archive import read_archive, read_bounded
 from crpbot.model.folder import STATE
 
 FORMAT = "crpbot.state/1"
@@ -28,7 +28,7 @@ def state_key(plain: Mapping[str, Any], *tensors: Tensor) -> str:
 
 
 def state_file(folder: Path, key: str) -> Path:
-    """Return the file of the run with that key: other runs may keep theirs in the same folder."""
+    """Return the file of the run with that key, in a folder where others may keep theirs."""
     return folder / f"{key[:16]}{STATE}"
 
 
@@ -52,9 +52,11 @@ def load_state(file: Path, key: str) -> tuple[Mapping[str, Tensor], Mapping[str,
     if not file.is_file():
         return None
     try:
-        payload = read_archive(file.read_bytes(), where=str(file))
+        payload = read_archive(read_bounded(file), where=str(file))
         if payload["format"] != FORMAT or payload["key"] != key:
             return None
-        return {str(name): torch.from_numpy(value) for name, value in payload["tensors"].items()}, json.loads(payload["plain"])
-    except (CheckpointError, KeyError, TypeError, ValueError, AttributeError):
+        tensors = {str(name): torch.from_numpy(value) for name, value in payload["tensors"].items()}
+        plain = json.loads(payload["plain"])
+        return (tensors, plain) if isinstance(plain, dict) else None
+    except (CheckpointError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None  # damaged: the run begins anew, and ends the same

@@ -269,7 +269,7 @@ def _norm(network: DirectionNetwork, number: int, slopes: Mapping[str, Tensor]) 
 def _focal(ce: Tensor, *, alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
     """Return α·(1 − exp(−ce))^γ·ce, and its slope along ce: α·(1 − exp(−ce))^(γ−1)·(1 − exp(−ce) + γ·exp(−ce)·ce)."""
     p = torch.exp(-ce)
-    miss = (1 - p).clamp_min_(_LEAST_MISS)
+    miss = torch.expm1(-ce).neg_().clamp_min_(_LEAST_MISS)
     power = miss.pow(gamma - 1).mul_(alpha)
     along = p.mul_(ce).mul_(gamma).add_(miss).mul_(power)
     return power.mul_(miss).mul_(ce), along

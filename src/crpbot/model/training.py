@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crpbot.errors import DatasetError, TrainingError
 from crpbot.model.calibration import fit_temperature, softmax
+from crpbot.model.loss import mean_loss
 from crpbot.model.network import CHUNK, DirectionNetwork, Normalizer, torch_threads
-from crpbot.model.recipe import LossChoice, Recipe
+from crpbot.model.recipe import Recipe
 from crpbot.model.state import load_state, save_state, state_file, state_key
 from crpbot.model.step import Step
 
@@ -68,11 +68,13 @@ class Trained:
     Attributes:
         network: as of its best epoch, in evaluation mode, on the processor.
         history: every epoch, in order.
+        state: file of the state that the run has left; None where it kept none.
 
     """
 
     network: DirectionNetwork
     history: tuple[Epoch, ...]
+    state: Path | None = None
 
     @property
     def best_epoch(self) -> int:
@@ -152,11 +154,12 @@ class _Run:
     ) -> None:
         choice = recipe.training
         self.recipe, self.choice, self.seed, self.device = recipe, choice, seed, device
-        for rows in (training, calibration):
-            _check_finite(rows.x, names)
+        for block, rows in (("training", training), ("calibration", calibration)):
+            _check_enough(rows, block)
+            _check_finite(rows.x, names, block)
         self.network = _new_network(recipe, training, len(names), seed)
-        self.z, self.y = _prepare(self.network, training, names)
-        self.z_calibration, self.y_calibration = _prepare(self.network, calibration, names)
+        self.z, self.y = _prepare(self.network, training, names, "training")
+        self.z_calibration, self.y_calibration = _prepare(self.network, calibration, names, "calibration")
         self.key = "" if folder is None else self._key(names)
         self.file = None if folder is None else state_file(folder, self.key)
         self.z, self.y = self.z.to(device), self.y.to(device)
@@ -219,16 +222,20 @@ class _Run:
         if found is None:
             return ()
         tensors, plain = found
+        history = _epochs(plain.get("history"), self.choice.epochs)
+        wanted = {**self._tensors(), **_prefixed(_BEST, self.best_state)}
+        if not history or not all(_fits(tensors.get(name), tensor) for name, tensor in wanted.items()):
+            return ()  # damaged: the run begins anew, and ends the same
         for name, tensor in self._tensors().items():
             tensor.copy_(tensors[name])
         self.best_state = {name: tensors[_BEST + name].to(self.device) for name in self.best_state}
-        self.history = [Epoch(**{**epoch, "earlier": True}) for epoch in plain["history"]]
-        return self.history
+        self.history = history
+        return history
 
     def best(self) -> Trained:
         """Return the network as of its best epoch."""
         self.network.load_state_dict(self.best_state)
-        return Trained(self.network.cpu().eval(), tuple(self.history))
+        return Trained(self.network.cpu().eval(), tuple(self.history), self.file)
 
     def _learn(self, random: np.random.Generator, rate: float) -> float:
         """Show every row to the network once, in a new order; return the mean loss.
@@ -273,20 +280,6 @@ class _Run:
         return state_key(plain, self.z, self.y, self.z_calibration, self.y_calibration, *weights)
 
 
-def focal_loss(logits: Tensor, y: Tensor, *, alpha: float, gamma: float, label_smoothing: float) -> Tensor:
-    """Return mean(α·(1 − exp(−ce))^γ·ce), ce the cross entropy with label smoothing.
-
-    (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 5, over the smoothed cross entropy of
-    Szegedy et al., CVPR 2016.)
-
-    Shape:
-        - logits: `(batch, 3)`; y: `(batch,)`, class numbers; result: a scalar, in nats
-
-    """
-    ce = functional.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="none")
-    return (alpha * (1 - torch.exp(-ce)) ** gamma * ce).mean()
-
-
 def evaluate(network: DirectionNetwork, z: Tensor) -> Tensor:
     """Return the logits of normalized rows with dropout off, shape `(n, 3)`."""
     network.eval()
@@ -305,15 +298,6 @@ def _served_log_loss(logits: Tensor, y: Tensor, *, refitted: bool) -> float:
     temperature = fit_temperature(served, truth) if refitted else 1.0
     probabilities = softmax(served / temperature)
     return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-300)).mean())
-
-
-def mean_loss(choice: LossChoice, logits: Tensor, y: Tensor) -> float:
-    """Return the mean loss of a recipe, in nats, of logits of shape `(n, 3)` as served."""
-    if choice.kind == "focal":
-        loss = focal_loss(logits, y, alpha=choice.alpha, gamma=choice.gamma, label_smoothing=choice.label_smoothing)
-    else:
-        loss = functional.cross_entropy(logits, y, label_smoothing=choice.label_smoothing)
-    return float(loss)
 
 
 def _keep(
@@ -355,13 +339,13 @@ def _new_network(recipe: Recipe, training: Rows, input_size: int, seed: int) -> 
     return network
 
 
-def _prepare(network: DirectionNetwork, rows: Rows, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+def _prepare(network: DirectionNetwork, rows: Rows, names: tuple[str, ...], block: str) -> tuple[Tensor, Tensor]:
     """Normalize once what every epoch will read."""
     z = torch.empty(rows.x.shape, dtype=torch.float32)
     for start in range(0, len(z), CHUNK):
         part = torch.from_numpy(np.ascontiguousarray(rows.x[start : start + CHUNK]))
         z[start : start + CHUNK] = part.float() if network.normalizer is None else network.normalizer(part)
-    _check_finite(z.numpy(), names, words="features that float32 can hold once they are normalized")
+    _check_finite(z.numpy(), names, block, words="features that float32 can hold once they are normalized")
     return z, torch.from_numpy(rows.y)
 
 
@@ -369,13 +353,40 @@ def _copy(network: DirectionNetwork) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
+def _epochs(plain: Any, most: int) -> list[Epoch]:  # noqa: ANN401
+    """Return the epochs of a state; none where they cannot be those of a run."""
+    try:
+        epochs = [Epoch(**{**one, "earlier": True}) for one in plain]
+    except TypeError:
+        return []
+    numbers = (value for epoch in epochs for value in asdict(epoch).values() if value is not None)
+    whole = all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
+    counted = [epoch.epoch for epoch in epochs] == list(range(1, len(epochs) + 1))
+    return epochs if whole and counted and len(epochs) <= most and any(epoch.best for epoch in epochs) else []
+
+
+def _fits(found: Tensor | None, wanted: Tensor) -> bool:
+    """Say whether a tensor of a state can stand for one of the run."""
+    return (
+        found is not None and (found.shape, found.dtype) == (wanted.shape, wanted.dtype) and (bool(torch.isfinite(found).all()))
+    )
+
+
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def _check_finite(x: NDArray[np.floating[Any]], names: tuple[str, ...], *, words: str = "finite features") -> None:
+def _check_finite(x: NDArray[np.floating[Any]], names: tuple[str, ...], block: str, *, words: str = "finite features") -> None:
     for column, name in enumerate(names):
         broken = ~np.isfinite(x[:, column])
         if broken.any():
             row = int(broken.argmax())
-            raise DatasetError(f"training needs {words}, found {x[row, column]} in {name} at row {row}; drop or correct that row")
+            raise DatasetError(
+                f"training needs {words}, found {x[row, column]} in {name} at row {row} of the {block} block; drop or correct "
+                "that row"
+            )
+
+
+def _check_enough(rows: Rows, block: str) -> None:
+    if len(rows.y) < 2:
+        raise DatasetError(f"the {block} block must have at least 2 rows, found {len(rows.y)}; bring more")

@@ -1,5 +1,6 @@
 """Many models of one symbol, of several seeds and folds: one table, and what they say together."""
 
+import math
 from collections.abc import Sequence
 
 from crpbot.market.candles import utc
@@ -17,7 +18,7 @@ def run_row(name: str, judgement: Judgement) -> tuple[str, ...]:
         utc(judgement.diagnosis.data.first)[:10],
         "none" if m.rows is None else f"{m.rows:,}",
         percent(m.accuracy),
-        "unknown" if m.over_majority is None else f"{_points(m.over_majority.value)} ± {100 * m.over_majority.error:.1f}",
+        "unknown" if m.over_majority is None else f"{_points(m.over_majority.value)} ± {_error(m.over_majority.error)}",
         percent(m.ece),
         ", ".join(result.name for result in failed) or "none",
     )
@@ -37,6 +38,10 @@ def runs_words(judgements: Sequence[Judgement]) -> str:
         f" Whoever keeps the best of them has tried {len(judgements)}, and luck grows with tries: "
         f"crpbot audit MODEL --trials {len(judgements)}."
     )
+
+
+def _error(share: float) -> str:
+    return f"{100 * share:.1f}" if math.isfinite(share) else "unknown"
 
 
 def _points(share: float) -> str:
