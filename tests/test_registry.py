@@ -7,7 +7,7 @@ from models import market, model
 
 from crpbot.errors import RegistryError
 from crpbot.factory import diagnose
-from crpbot.model.checkpoint import save_checkpoint
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.quality.gates import Verdict
 from crpbot.quality.report.data import Judgement
 from crpbot.registry import Registry, decide

@@ -11,9 +11,9 @@ from crpbot.making.jobs import Report, fitting_workers, grid, run_here
 from crpbot.making.model import check_enough
 from crpbot.market.candles import Candles
 from crpbot.market.source import Source, SourceKind, open_source
-from crpbot.model.checkpoint import save_checkpoint
 from crpbot.model.folder import checkpoint_name
 from crpbot.model.loading import ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.model.subject import Output, function_subject
 from crpbot.model.training import Epoch

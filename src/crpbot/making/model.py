@@ -15,10 +15,11 @@ from crpbot.errors import DatasetError
 from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.calibration import refit_temperature
-from crpbot.model.checkpoint import Checkpoint, Label, Origin, save_checkpoint
+from crpbot.model.checkpoint import Checkpoint, Label, Origin
 from crpbot.model.export import export_scaler
 from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch, Rows, Watch, train
 from crpbot.quality.diagnosis import diagnose_subject
@@ -69,7 +70,7 @@ def train_model(
         )
         name = checkpoint_name(symbol, recipe.name)
         save_checkpoint(checkpoint, partial / name, probe=probe)
-        if checkpoint.network.normalizer is not None:
+        if checkpoint.weights.normalizer is not None:
             export_scaler(checkpoint, partial / scaler_name(symbol))
         write_whole(partial / "recipe.toml", recipe.to_toml())
         write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))

@@ -1,11 +1,113 @@
-"""The scaler for other tools."""
+"""What a checkpoint is written as for others: the deployed form, and the scaler."""
 
+import json
 import pickle
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError
-from crpbot.model.checkpoint import Checkpoint
+from crpbot.model.checkpoint import Checkpoint, header_of
+from crpbot.model.onnx_file import read_onnx
+from crpbot.model.onnx_graph import (
+    DIGEST_KEY,
+    DOUBLE,
+    FLOAT,
+    FORMAT,
+    FORMAT_KEY,
+    GRAPH,
+    HEADER_KEY,
+    INPUT,
+    IR_VERSION,
+    OPSET,
+    OUTPUTS,
+    PRODUCER,
+    digest,
+    nodes_of,
+)
+
+ONNX_NAME = "model.onnx"
+CLOSE = 1e-6
+"""How far the deployed form may be from torch: of a probability, and of a logit in terms of the largest one of its row where that is
+above 1, since both count in float32."""
+_PROBE_ROWS = 1_000
+
+
+def export_onnx(
+    checkpoint: Checkpoint, path: Path, *, checkpoint_sha256: str, probe: NDArray[np.float64] | None = None
+) -> None:
+    """Write the deployed form of `checkpoint` to `path`, whole, after proof that it says what the checkpoint says.
+
+    Args:
+        checkpoint: to write; one without a normalizer is written without one.
+        path: of the new file.
+        checkpoint_sha256: digest of the `.pt` file that holds it.
+        probe: raw features to predict with both, shape `(n, n_features)`; by default drawn around what it learned from.
+
+    Raises:
+        CheckpointError: the file read back predicts something else.
+
+    """
+    content = to_onnx(checkpoint, checkpoint_sha256=checkpoint_sha256)
+    _, copy = read_onnx(content, where=str(path))
+    rows = _drawn(checkpoint) if probe is None else probe
+    if not says_the_same(copy, checkpoint, rows):
+        raise CheckpointError(
+            f"{path} must predict what the checkpoint predicts, found other probabilities after reading it back; nothing was "
+            "written: please report this as a bug"
+        )
+    write_whole(path, content)
+
+
+def says_the_same(one: Checkpoint, other: Checkpoint, x: NDArray[np.float64]) -> bool:
+    """Whether two forms of a checkpoint predict the same of raw features `x`, to 1e-6; see `CLOSE`."""
+    found, wanted = one.predict(x), other.predict(x)
+    size = np.maximum(np.abs(wanted.logits).max(axis=1, keepdims=True), 1.0)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(found.logits - wanted.logits) / size
+        unsure = np.abs(found.probabilities - wanted.probabilities) / size
+    same = (found.logits == wanted.logits) | (np.isnan(found.logits) & np.isnan(wanted.logits))
+    return bool((same | ((off <= CLOSE) & (unsure <= CLOSE))).all())
+
+
+def to_onnx(checkpoint: Checkpoint, *, checkpoint_sha256: str) -> bytes:
+    """Return the deployed form of a checkpoint; the same checkpoint gives the same bytes."""
+    import onnx  # noqa: PLC0415  for this file only
+    from onnx import helper, numpy_helper  # noqa: PLC0415
+
+    weights = checkpoint.weights
+    nodes = [helper.make_node(node.operator, node.inputs, node.outputs, **node.attributes) for node in nodes_of(weights)]
+    for node in nodes:
+        node.attribute.sort(key=lambda attribute: attribute.name)
+    graph = helper.make_graph(
+        nodes,
+        GRAPH,
+        [helper.make_tensor_value_info(INPUT, DOUBLE, ["batch", weights.input_size])],
+        [helper.make_tensor_value_info(name, DOUBLE, ["batch", 3]) for name in OUTPUTS],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in weights.arrays.items()],
+    )
+    header = _encoded(header_of(checkpoint) | {"checkpoint_sha256": checkpoint_sha256})
+    model = helper.make_model(
+        graph, producer_name=PRODUCER, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+    )
+    onnx.checker.check_model(model, full_check=True)
+    sha256 = digest(header.encode(), graph.SerializeToString(deterministic=True))
+    helper.set_model_props(model, {FORMAT_KEY: FORMAT, HEADER_KEY: header, DIGEST_KEY: sha256})
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _encoded(header: dict[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True, separators=(",", ":"))
+
+
+def _drawn(checkpoint: Checkpoint) -> NDArray[np.float64]:
+    """Return rows around the mean of the features that the network learned from, where it knows them; else around 0."""
+    z = np.random.default_rng(0).normal(size=(_PROBE_ROWS, len(checkpoint.features)))
+    normalizer = checkpoint.weights.normalizer
+    return z if normalizer is None else normalizer.mean + normalizer.scale * z
 
 
 def export_scaler(checkpoint: Checkpoint, path: Path) -> None:
@@ -15,12 +117,12 @@ def export_scaler(checkpoint: Checkpoint, path: Path) -> None:
     """
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415  heavy, and for this one file only
 
-    normalizer = checkpoint.network.normalizer
+    normalizer = checkpoint.weights.normalizer
     if normalizer is None or checkpoint.origin is None:
         raise CheckpointError("only a checkpoint of ours with a normalizer has a scaler, found one without; nothing to export")
     scaler = StandardScaler()
-    scaler.mean_ = normalizer.mean.numpy().copy()
-    scaler.scale_ = normalizer.scale.numpy().copy()
+    scaler.mean_ = normalizer.mean.copy()
+    scaler.scale_ = normalizer.scale.copy()
     scaler.var_ = scaler.scale_**2
     scaler.n_features_in_ = len(checkpoint.features)
     scaler.n_samples_seen_ = checkpoint.origin.training_rows

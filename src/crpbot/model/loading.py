@@ -110,8 +110,8 @@ def load_checkpoint(path: Path) -> "Checkpoint":
 
 
 def _believed(model: ModelFile, *, scaler: Path | None, features: tuple[str, ...] | None) -> "Checkpoint | NoWeights":
-    from crpbot.model.checkpoint import read_ours  # noqa: PLC0415
     from crpbot.model.foreign import read_foreign  # noqa: PLC0415
+    from crpbot.model.pt_file import read_ours  # noqa: PLC0415
     from crpbot.model.remedies import with_scaler  # noqa: PLC0415
     from crpbot.model.scaler import read_scaler  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.model.network import DirectionNetwork
+from crpbot.model.weights import Weights
 
 Floats = NDArray[np.float64]
 
@@ -41,11 +41,11 @@ class Order:
     words: str
 
 
-def find_orders(network: DirectionNetwork, features: tuple[str, ...], x: Floats) -> tuple[Order, ...]:
+def find_orders(weights: Weights, features: tuple[str, ...], x: Floats) -> tuple[Order, ...]:
     """Return the orders that there is reason to try on raw features `x`, shape `(n, len(features))`; often none."""
     found = []
-    if network.normalizer is not None and network.normalizer.fitted:
-        distance = statistical_distance(network.normalizer.mean.numpy(), network.normalizer.scale.numpy(), x)
+    if weights.normalizer is not None and weights.normalizer.fitted:
+        distance = statistical_distance(weights.normalizer.mean, weights.normalizer.scale, x)
         misfit = np.diag(distance)
         if (misfit > OUT_OF_PLACE).sum() >= 2:
             order = best_assignment(distance)

@@ -112,7 +112,7 @@ def _of_scaler(checkpoint: Checkpoint, before: Experiment | None, brought: Exper
     served = float("inf") if before is None else before.before.log_loss
     if brought is None or brought.before.log_loss > min(SOUND * brought.prior_log_loss, served - LEAST_GAIN):
         return None
-    code = "lost-normalizer" if checkpoint.network.normalizer is None else "unfitted-normalizer"
+    code = "lost-normalizer" if checkpoint.weights.normalizer is None else "unfitted-normalizer"
     return _record(code, "a scaler was brought", (served, brought.before.log_loss), brought, candles)
 
 

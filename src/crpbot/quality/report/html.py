@@ -86,9 +86,9 @@ def _facts(d: Diagnosis) -> str:
 
 
 def _network_words(d: Diagnosis) -> str:
-    if d.subject.network is None:
+    if d.subject.weights is None:
         return "A function: nobody can look inside." if d.subject.holds is None else "No network."
-    temperature = "none" if d.subject.network.temperature is None else f"{d.model.temperature:.3g}"
+    temperature = "none" if d.subject.weights.temperature is None else f"{d.model.temperature:.3g}"
     return f"Network {d.model.architecture}, normalizer {d.model.normalizer}, temperature {temperature}."
 
 
