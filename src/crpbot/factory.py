@@ -1,26 +1,19 @@
-"""The story, top to bottom: what happens to candles until a model may speak."""
+"""The story, top to bottom: what happens to candles until a model may speak. What needs torch is imported where it is used."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crpbot.dataset.features.sets import feature_set
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, DatasetError
-from crpbot.making.jobs import Report, fitting_workers, grid, run_here
-from crpbot.making.model import check_enough
 from crpbot.market.candles import Candles
 from crpbot.market.source import Source, SourceKind, open_source
 from crpbot.model.folder import checkpoint_name
 from crpbot.model.loading import ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
-from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.model.subject import Output, function_subject
-from crpbot.model.training import Epoch
-from crpbot.quality.audit.audit import Audit, audit_pipeline
-from crpbot.quality.audit.pipeline import Pipeline
-from crpbot.quality.audit.rows_file import read_rows
-from crpbot.quality.audit.subject import pipeline_of
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats
@@ -29,6 +22,12 @@ from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
 from crpbot.registry import Decision, Registry
 from crpbot.signals.signal import Signal, newest_signal
+
+if TYPE_CHECKING:
+    from crpbot.making.jobs import Report
+    from crpbot.model.training import Epoch
+    from crpbot.quality.audit.audit import Audit
+    from crpbot.quality.audit.pipeline import Pipeline
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +57,7 @@ def run(
     seed: int,
     out: Path,
     now: Callable[[], int],
-    watch: Report = lambda _, __: None,
+    watch: "Report" = lambda _, __: None,
     workers: int = 1,
 ) -> tuple[Outcome, ...]:
     """Do the main job for each symbol and write `out`: a model folder each, the registry, and `report.html`.
@@ -76,6 +75,9 @@ def run(
             this machine has processors and memory for.
 
     """
+    from crpbot.making.jobs import fitting_workers, grid, run_here
+    from crpbot.making.model import check_enough
+
     registry = Registry(out / "registry")
     markets = {symbol: source.read(symbol) for symbol in symbols}
     for symbol, candles in markets.items():
@@ -105,7 +107,7 @@ def diagnose(
     features: tuple[str, ...] | None = None,
     output: Output = "probabilities",
     called: str | None = None,
-    history: tuple[Epoch, ...] = (),
+    history: "tuple[Epoch, ...]" = (),
 ) -> Judgement:
     """Diagnose any model on `candles`, and hold the gates against it: what is wrong, why, the proof, and what to do.
 
@@ -175,9 +177,15 @@ def repair(
         CrpbotError: the file or the candles cannot be used.
 
     """
+    from crpbot.model.pt_file import save_checkpoint
+
     opened, out = model if isinstance(model, ModelFile) else open_model(Path(model)), Path(out)
     if out.suffix != ".pt" or out.resolve() == opened.path.resolve():
         raise CheckpointError(f"a repaired checkpoint must be another .pt file, found {out}; name one")
+    if opened.deployed is not None:
+        raise CheckpointError(
+            f"a repair must start from a .pt file, found the deployed form {opened.path}; repair what it was made from"
+        )
     checkpoint = checkpoint_in(opened, features=features)
     brought = None if scaler is None else checkpoint_in(opened, scaler=Path(scaler), features=features)
     if not isinstance(candles, Candles):
@@ -191,7 +199,7 @@ def repair(
 
 
 def audit(
-    model: Path | str | ModelFile | Pipeline,
+    model: "Path | str | ModelFile | Pipeline",
     candles: Candles | Path | str | None = None,
     *,
     source: SourceKind | None = None,
@@ -206,7 +214,7 @@ def audit(
     features: tuple[str, ...] | None = None,
     seed: int = 0,
     told: Callable[[str], None] = lambda _: None,
-) -> Audit:
+) -> "Audit":
     """Ask whether a result was earned: leaks on the way from candles to probabilities, luck, and made-up markets.
 
     Args:
@@ -229,6 +237,11 @@ def audit(
         CrpbotError: the file, the rows or the candles cannot be used.
 
     """
+    from crpbot.quality.audit.audit import audit_pipeline
+    from crpbot.quality.audit.pipeline import Pipeline
+    from crpbot.quality.audit.rows_file import read_rows
+    from crpbot.quality.audit.subject import pipeline_of
+
     if claim is not None and not 0 < claim <= 1:
         raise DatasetError(f"a claim must be an accuracy above 0 and at most 1, found {claim:g}; 70 % is 0.70")
     if trials < 1:

@@ -16,8 +16,8 @@ from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.calibration import refit_temperature
 from crpbot.model.checkpoint import Checkpoint, Label, Origin
-from crpbot.model.export import export_scaler
-from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
+from crpbot.model.export import export_onnx, export_scaler
+from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
 from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe
@@ -75,8 +75,11 @@ def train_model(
         write_whole(partial / "recipe.toml", recipe.to_toml())
         write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
         opened = open_model(partial / name)
+        subject = subject_in(opened)
+        assert subject.checkpoint is not None
+        export_onnx(subject.checkpoint, partial / ONNX_NAME, checkpoint_sha256=opened.sha256, probe=probe)
         diagnosis = diagnose_subject(
-            subject_in(opened),
+            subject,
             candles,
             path=str((called or folder) / name),
             sha256=opened.sha256,

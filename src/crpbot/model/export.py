@@ -15,7 +15,6 @@ from crpbot.model.onnx_file import read_onnx
 from crpbot.model.onnx_graph import (
     DIGEST_KEY,
     DOUBLE,
-    FLOAT,
     FORMAT,
     FORMAT_KEY,
     GRAPH,
@@ -29,16 +28,13 @@ from crpbot.model.onnx_graph import (
     nodes_of,
 )
 
-ONNX_NAME = "model.onnx"
 CLOSE = 1e-6
-"""How far the deployed form may be from torch: of a probability, and of a logit in terms of the largest one of its row where that is
-above 1, since both count in float32."""
+"""How far the deployed form may be from torch, in a logit or a probability: in terms of the largest number on the way of its row
+through the network, where that is above 1, since everything after the normalizer is a float32."""
 _PROBE_ROWS = 1_000
 
 
-def export_onnx(
-    checkpoint: Checkpoint, path: Path, *, checkpoint_sha256: str, probe: NDArray[np.float64] | None = None
-) -> None:
+def export_onnx(checkpoint: Checkpoint, path: Path, *, checkpoint_sha256: str, probe: NDArray[np.float64] | None = None) -> None:
     """Write the deployed form of `checkpoint` to `path`, whole, after proof that it says what the checkpoint says.
 
     Args:
@@ -64,13 +60,21 @@ def export_onnx(
 
 def says_the_same(one: Checkpoint, other: Checkpoint, x: NDArray[np.float64]) -> bool:
     """Whether two forms of a checkpoint predict the same of raw features `x`, to 1e-6; see `CLOSE`."""
-    found, wanted = one.predict(x), other.predict(x)
-    size = np.maximum(np.abs(wanted.logits).max(axis=1, keepdims=True), 1.0)
+    return bool((distance(one, other, x) <= CLOSE).all())
+
+
+def distance(one: Checkpoint, other: Checkpoint, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far two forms of a checkpoint are from each other on each row of raw features, shape `(n,)`; see `CLOSE`."""
+    found, wanted, weights = one.predict(x), other.predict(x), other.weights
+    size = np.maximum(np.abs(wanted.logits).max(axis=1), 1.0)
+    for _, sums, _ in weights.layers(x):
+        size = np.maximum(size, np.abs(sums).max(axis=1) / min(1.0, other.temperature))
+    off = np.zeros(len(x))
     with np.errstate(invalid="ignore"):
-        off = np.abs(found.logits - wanted.logits) / size
-        unsure = np.abs(found.probabilities - wanted.probabilities) / size
-    same = (found.logits == wanted.logits) | (np.isnan(found.logits) & np.isnan(wanted.logits))
-    return bool((same | ((off <= CLOSE) & (unsure <= CLOSE))).all())
+        for ours, theirs in ((found.logits, wanted.logits), (found.probabilities, wanted.probabilities)):
+            same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))  # a network that overflows does so in every form
+            off = np.maximum(off, np.where(same, 0.0, np.abs(ours - theirs) / size[:, None]).max(axis=1))
+    return np.where(np.isnan(off), np.inf, off)
 
 
 def to_onnx(checkpoint: Checkpoint, *, checkpoint_sha256: str) -> bytes:
@@ -79,15 +83,16 @@ def to_onnx(checkpoint: Checkpoint, *, checkpoint_sha256: str) -> bytes:
     from onnx import helper, numpy_helper  # noqa: PLC0415
 
     weights = checkpoint.weights
-    nodes = [helper.make_node(node.operator, node.inputs, node.outputs, **node.attributes) for node in nodes_of(weights)]
-    for node in nodes:
-        node.attribute.sort(key=lambda attribute: attribute.name)
+    nodes = []
+    for step in nodes_of(weights):
+        nodes.append(helper.make_node(step.operator, step.inputs, step.outputs))
+        nodes[-1].attribute.extend(helper.make_attribute(name, value) for name, value in step.attributes.items())
     graph = helper.make_graph(
         nodes,
         GRAPH,
         [helper.make_tensor_value_info(INPUT, DOUBLE, ["batch", weights.input_size])],
         [helper.make_tensor_value_info(name, DOUBLE, ["batch", 3]) for name in OUTPUTS],
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in weights.arrays.items()],
+        [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in weights.arrays.items()],
     )
     header = _encoded(header_of(checkpoint) | {"checkpoint_sha256": checkpoint_sha256})
     model = helper.make_model(

@@ -9,6 +9,8 @@ from pathlib import Path
 from crpbot.errors import CrpbotError
 
 PARTIAL = ".partial"
+ONNX_NAME = "model.onnx"
+"""The deployed form."""
 STATE = ".state"
 """The suffix of a state of training."""
 _SYMBOL_IN_NAME = re.compile(r"(?<![A-Z0-9])[A-Z0-9]{1,20}-[A-Z0-9]{1,20}(?![A-Z0-9])")

@@ -1,7 +1,7 @@
 """The deployed form, read without torch and without the package that wrote it: as data first, and only then served.
 
-A file is taken to bits by `protobuf`, and it has to be what the writer would make of the arrays in it, step by step. So there are no
-operators, files or functions of others in what onnxruntime is given.
+A file is taken to bits by `protobuf`, and it has to be what the writer would make of the arrays in it, step by step. So there are
+no operators, files or functions of others in what onnxruntime is given.
 """
 
 import json
@@ -57,8 +57,8 @@ _MOST_PARTS = 10 * DEEPEST
 _LONGEST_HEADER = 2**20
 """Bytes of a header."""
 
-# What the messages of ONNX may hold here, by field, and how it is written: onnx.proto of IR version 8. What is left out (functions,
-# training, sparse and quantized arrays, subgraphs, shapes within the graph) is refused wherever it stands.
+# What the messages of ONNX may hold here, by field, and how it is written: onnx.proto of IR version 8. What is left out (sparse
+# and quantized arrays, subgraphs, shapes within the graph, and so on) is refused wherever it stands.
 _MODEL = {1: VARINT, 2: BYTES, 7: BYTES, 8: BYTES, 14: BYTES}
 _OPSET = {1: BYTES, 2: VARINT}
 _ENTRY = {1: BYTES, 2: BYTES}
@@ -71,7 +71,7 @@ _TYPE = {1: BYTES}
 _TENSOR_TYPE = {1: VARINT, 2: BYTES}
 _SHAPE = {1: BYTES}
 _DIMENSION = {1: VARINT, 2: BYTES}
-_KINDS = {FLOAT: np.dtype("<f4"), DOUBLE: np.dtype("<f8")}
+_KINDS: Mapping[int, np.dtype[Any]] = {FLOAT: np.dtype("<f4"), DOUBLE: np.dtype("<f8")}
 _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT = 1, 2
 
 
@@ -130,7 +130,7 @@ def read_onnx(content: bytes, *, where: str) -> tuple[Mapping[str, Any], Checkpo
         CheckpointError: it is damaged, altered, of another version, or anything else than crpbot writes.
 
     """
-    model = read_message(content, _MODEL | {n: BYTES for n in (20, 25)}, where=where, most=_MOST_PARTS)
+    model = read_message(content, _MODEL | dict.fromkeys((20, 25), BYTES), where=where, most=_MOST_PARTS)
     if model.parts(20) or model.parts(25):
         raise broken(where, "functions or training steps of its own")
     opsets = [read_message(part, _OPSET, where=f"{where}: operators", most=2) for part in model.parts(8)]
@@ -138,17 +138,19 @@ def read_onnx(content: bytes, *, where: str) -> tuple[Mapping[str, Any], Checkpo
     if model.whole(1) != IR_VERSION or versions != [("", OPSET)]:
         raise broken(where, f"version {model.whole(1)} with operators {versions} instead of {IR_VERSION} with [('', {OPSET})]")
     entries = [read_message(part, _ENTRY, where=f"{where}: metadata", most=2) for part in model.parts(14)]
-    metadata = {entry.text(1): entry.bytes(2) for entry in entries}
+    metadata = {entry.text(1): entry.run(2) for entry in entries}
     if metadata.get(FORMAT_KEY) != FORMAT.encode() or len(metadata) != len(entries):
         found = metadata.get(FORMAT_KEY, b"").decode(errors="replace")[:40]
         raise CheckpointError(
             f"{where} must say that it has the format {FORMAT}, found {found or 'no header of crpbot'}; an ONNX file of others "
             "cannot be read: bring its .pt, or pass a function that serves it to crpbot.diagnose"
         )
-    weights = _graph(model.bytes(7), f"{where}: graph")
+    weights = _graph(model.run(7), f"{where}: graph")
     header = metadata.get(HEADER_KEY, b"")
-    if metadata.get(DIGEST_KEY) != digest(header, model.bytes(7)).encode():
-        raise CheckpointError(f"{where} must have a header that belongs to its graph, found another; it was altered: export it again")
+    if metadata.get(DIGEST_KEY) != digest(header, model.run(7)).encode():
+        raise CheckpointError(
+            f"{where} must have a header that belongs to its graph, found another; it was altered: export it again"
+        )
     payload = _json(header, where)
     sha256 = payload.get("checkpoint_sha256")
     if not (isinstance(sha256, str) and SHA256.fullmatch(sha256)):
@@ -237,7 +239,7 @@ def _array(content: bytes, where: str) -> tuple[str, NDArray[Any]]:
     if tensor.parts(13) or tensor.whole(14):
         raise broken(where, "numbers in another file (external data)")
     name, shape, kind = tensor.text(8), tensor.wholes(1), _KINDS.get(tensor.whole(2))
-    raw = tensor.bytes(9)
+    raw = tensor.run(9)
     if kind is None:
         raise broken(where, f"numbers of kind {tensor.whole(2)}")
     size = 1
@@ -260,7 +262,7 @@ def _attribute(content: bytes, where: str) -> tuple[str, int | float]:
     attribute = read_message(content, _ATTRIBUTE, where=f"{where}: attribute", most=3)
     kind, name = attribute.whole(20), attribute.text(1)
     if kind == _ATTRIBUTE_FLOAT and 3 not in attribute.fields:
-        return name, as_float(attribute.bytes(2), where)
+        return name, as_float(attribute.run(2), where)
     if kind == _ATTRIBUTE_INT and 2 not in attribute.fields:
         return name, attribute.whole(3)
     raise broken(where, f"an attribute {name[:40]} of another kind")
@@ -269,9 +271,9 @@ def _attribute(content: bytes, where: str) -> tuple[str, int | float]:
 def _value(content: bytes, where: str) -> tuple[str, int, tuple[str | int, ...]]:
     """Return name, kind and shape of an input or output."""
     value = read_message(content, _VALUE, where=f"{where}: value", most=2)
-    kind = read_message(value.bytes(2), _TYPE, where=f"{where}: type", most=1)
-    tensor = read_message(kind.bytes(1), _TENSOR_TYPE, where=f"{where}: type", most=2)
-    shape = read_message(tensor.bytes(2), _SHAPE, where=f"{where}: shape", most=4)
+    kind = read_message(value.run(2), _TYPE, where=f"{where}: type", most=1)
+    tensor = read_message(kind.run(1), _TENSOR_TYPE, where=f"{where}: type", most=2)
+    shape = read_message(tensor.run(2), _SHAPE, where=f"{where}: shape", most=4)
     sides = (read_message(part, _DIMENSION, where=f"{where}: shape", most=1) for part in shape.parts(1))
     return value.text(1), tensor.whole(1), tuple(_side(side) for side in sides)
 

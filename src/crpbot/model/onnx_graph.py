@@ -1,8 +1,8 @@
-"""The deployed form as data: which steps a network is, in the words of ONNX. The writer makes them, and the reader asks for just these.
+"""The deployed form as data: the steps that a network is, in the words of ONNX. The writer makes them, the reader asks for them.
 
-`features` (float64) go through the normalizer in float64, so that prices keep their digits, then through the layers in float32 as in
-training, and the temperature; `logits` and `probabilities` are float64. Every array of the network is in the graph under its own
-name, nothing is folded: what a diagnosis asks of a checkpoint can be asked of this file too.
+`features` (float64) go through the normalizer in float64, so that prices keep their digits, then through layers and temperature
+in float32, as in training; `logits` and `probabilities` are float64. Every array of the network is in the graph under its own
+name, and nothing is folded: what a diagnosis asks of a checkpoint can be asked of this file too.
 """
 
 import hashlib
@@ -70,5 +70,5 @@ def nodes_of(weights: Weights) -> tuple[Node, ...]:
 
 
 def digest(header: bytes, graph: bytes) -> str:
-    """Return the digest of a header and the graph that it belongs to. It shows damage and mix-ups; whoever means harm can work it out anew."""
+    """Return the digest of a header and its graph. It shows damage and mix-ups; whoever means harm can work it out anew."""
     return hashlib.sha256(len(header).to_bytes(8, "big") + header + graph).hexdigest()

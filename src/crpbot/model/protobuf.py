@@ -36,7 +36,7 @@ class Message:
             raise broken(self.where, f"text in field {number}, where a number belongs")
         return value - 2**64 if value >= 2**63 else value
 
-    def bytes(self, number: int) -> bytes:
+    def run(self, number: int) -> bytes:
         """Return the one run of bytes of a field; empty where there is none."""
         value = self._one(number, b"")
         if not isinstance(value, bytes):
@@ -45,7 +45,7 @@ class Message:
 
     def text(self, number: int) -> str:
         """Return the one text of a field; empty where there is none."""
-        return as_text(self.bytes(number), self.where)
+        return as_text(self.run(number), self.where)
 
     def texts(self, number: int) -> tuple[str, ...]:
         """Return all texts of a field."""
