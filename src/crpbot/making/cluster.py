@@ -5,6 +5,8 @@ is done again by Ray, with the same result, since it depends on nothing but its 
 """
 
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from crpbot.quality.report.data import Judgement
 
 Files = Mapping[str, bytes]
 
+_CONNECT = 10.0
+"""Seconds for a cluster to answer."""
 _PATIENCE = 0.5
 """Seconds between two looks at what is done."""
 
@@ -69,6 +73,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     """Join a cluster, or start one; leave it, or end it, when the block ends."""
     import ray  # noqa: PLC0415  an extra
 
+    _check_answers(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked to tell a stranger about this run
     try:
         options = {} if address else {"include_dashboard": False}
@@ -76,12 +81,25 @@ def _cluster(address: str | None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"a Ray cluster must answer at {address or 'this machine'}: {reason}; check the address, or leave it out"
+            f"a Ray cluster must answer at {address or 'this machine'}, found: {reason}; check the address, or leave it out"
         ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Raise where nobody listens at an address: Ray itself would try for minutes before it says so."""
+    place = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address or "")
+    if place is None:
+        return
+    try:
+        socket.create_connection((place[1].strip("[]"), int(place[2])), timeout=_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise TrainingError(
+            f"a Ray cluster must answer at {address}, found: {error}; check the address, or leave it out"
+        ) from None
 
 
 def _result(reference: Any) -> tuple[Files, Judgement]:  # noqa: ANN401
