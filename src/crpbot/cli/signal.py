@@ -33,7 +33,7 @@ def command(
     signals = []
     for entry in entries:
         source = open_source(candles, symbols=(entry.symbol,), seed=seed)
-        checkpoint = load_checkpoint(registry.checkpoint(entry))
+        checkpoint = load_checkpoint(registry.deployed(entry))
         signals.append(newest_signal(checkpoint, source.read(entry.symbol), stage=entry.stage, now=now()))
     if as_json:
         typer.echo(json.dumps([signal.to_dict() for signal in signals], indent=1))

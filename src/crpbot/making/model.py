@@ -16,7 +16,7 @@ from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.calibration import refit_temperature
 from crpbot.model.checkpoint import Checkpoint, Label, Origin
-from crpbot.model.export import export_onnx, export_scaler
+from crpbot.model.export import PROBE_ROWS, export_onnx, export_scaler
 from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
 from crpbot.model.pt_file import save_checkpoint
@@ -25,7 +25,6 @@ from crpbot.model.training import Epoch, Rows, Watch, train
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
-from crpbot.quality.repair import PROBE_ROWS
 from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
 

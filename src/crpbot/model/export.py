@@ -31,7 +31,8 @@ from crpbot.model.onnx_graph import (
 CLOSE = 1e-6
 """How far the deployed form may be from torch, in a logit or a probability: in terms of the largest number on the way of its row
 through the network, where that is above 1, since everything after the normalizer is a float32."""
-_PROBE_ROWS = 1_000
+PROBE_ROWS = 1_000
+"""Rows that a written file must predict as the checkpoint does."""
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, *, checkpoint_sha256: str, probe: NDArray[np.float64] | None = None) -> None:
@@ -110,7 +111,7 @@ def _encoded(header: dict[str, Any]) -> str:
 
 def _drawn(checkpoint: Checkpoint) -> NDArray[np.float64]:
     """Return rows around the mean of the features that the network learned from, where it knows them; else around 0."""
-    z = np.random.default_rng(0).normal(size=(_PROBE_ROWS, len(checkpoint.features)))
+    z = np.random.default_rng(0).normal(size=(PROBE_ROWS, len(checkpoint.features)))
     normalizer = checkpoint.weights.normalizer
     return z if normalizer is None else normalizer.mean + normalizer.scale * z
 

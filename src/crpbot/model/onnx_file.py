@@ -42,6 +42,7 @@ from crpbot.model.onnx_graph import (
     OPERATORS,
     OPSET,
     OUTPUTS,
+    PRODUCER,
     Node,
     digest,
     nodes_of,
@@ -139,15 +140,17 @@ def read_onnx(content: bytes, *, where: str) -> tuple[Mapping[str, Any], Checkpo
         raise broken(where, f"version {model.whole(1)} with operators {versions} instead of {IR_VERSION} with [('', {OPSET})]")
     entries = [read_message(part, _ENTRY, where=f"{where}: metadata", most=2) for part in model.parts(14)]
     metadata = {entry.text(1): entry.run(2) for entry in entries}
-    if metadata.get(FORMAT_KEY) != FORMAT.encode() or len(metadata) != len(entries):
+    if metadata.get(FORMAT_KEY) != FORMAT.encode():
         found = metadata.get(FORMAT_KEY, b"").decode(errors="replace")[:40]
         raise CheckpointError(
             f"{where} must say that it has the format {FORMAT}, found {found or 'no header of crpbot'}; an ONNX file of others "
             "cannot be read: bring its .pt, or pass a function that serves it to crpbot.diagnose"
         )
+    if metadata.keys() != {FORMAT_KEY, HEADER_KEY, DIGEST_KEY} or len(entries) != len(metadata) or model.text(2) != PRODUCER:
+        raise broken(where, "other entries than crpbot makes")
     weights = _graph(model.run(7), f"{where}: graph")
-    header = metadata.get(HEADER_KEY, b"")
-    if metadata.get(DIGEST_KEY) != digest(header, model.run(7)).encode():
+    header = metadata[HEADER_KEY]
+    if metadata[DIGEST_KEY] != digest(header, model.run(7)).encode():
         raise CheckpointError(
             f"{where} must have a header that belongs to its graph, found another; it was altered: export it again"
         )
