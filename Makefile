@@ -48,6 +48,7 @@ bench: setup ## speed as ratios, in one run: see benchmarks/
 	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),bench,track]'
 	$(BIN)/python benchmarks/features.py
 	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/backtest.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
 

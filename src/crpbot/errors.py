@@ -7,6 +7,7 @@
     ├── DatasetError        the rows cannot carry the question: too few, not finite, the wrong features
     ├── TrainingError       training met numbers that are not finite
     ├── CheckpointError     a checkpoint is damaged, incomplete, or made for other features
+    ├── PlanError           no order can be made of a prediction: the market's rules, the money or the models do not allow it
     └── RegistryError       a model was asked to make a move that its stage does not allow
 
 A message has three parts: what must hold, what was found, and what to do about it.
@@ -55,6 +56,10 @@ class TrainingError(CrpbotError):
 
 class CheckpointError(CrpbotError):
     """A checkpoint is damaged, incomplete, or made for other features."""
+
+
+class PlanError(CrpbotError):
+    """No order can be made of a prediction: the market's rules, the money or the models do not allow it."""
 
 
 class RegistryError(CrpbotError):

@@ -24,7 +24,7 @@ from crpbot.model.recipe import recipe_text
 
 pytestmark = pytest.mark.slow  # each starts an interpreter, and most of them torch
 
-COMMANDS = ["run", "features", "train", "diagnose", "audit", "repair", "promote", "models", "signal"]
+COMMANDS = ["run", "features", "train", "diagnose", "audit", "repair", "promote", "backtest", "models", "signal"]
 NOISE = "synthetic:level-noise:6000"
 
 

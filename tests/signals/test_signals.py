@@ -10,11 +10,14 @@ from models import market, model
 from strategies import walk
 
 from crpbot.dataset.features.compute import compute_features
-from crpbot.dataset.features.sets import feature_set
+from crpbot.dataset.features.sets import FeatureSet, feature_set
 from crpbot.dataset.labels import Exits, LabelRule, label_moves
+from crpbot.errors import PlanError
 from crpbot.market.candles import MINUTE, utc
 from crpbot.model.checkpoint import Checkpoint, Label, Prediction
-from crpbot.signals.plan import make_plan
+from crpbot.model.recipe import Recipe, load_recipe
+from crpbot.signals.plan import SEED_PRESET, make_plan
+from crpbot.signals.rules import MarketRules
 from crpbot.signals.signal import newest_signal, preset_of
 
 prices = st.floats(1e-4, 1e6)
@@ -99,6 +102,7 @@ def test_an_old_signal_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     last = newest_signal(model(), market(), stage="live", now=CLOSED + 30 * MINUTE - 1)
     late = newest_signal(model(), market(), stage="live", now=CLOSED + 30 * MINUTE)
     assert (last.status, late.status) == ("signal", "expired")
+    assert (last.reason, late.reason) == ("", f"it was valid until {utc(CLOSED + 30 * MINUTE)}")
     assert "EXPIRED" in str(late)
     assert late.candle in str(late)
 
@@ -175,3 +179,88 @@ def test_torch_threads_are_left_as_they_were() -> None:
     before = torch.get_num_threads()
     newest_signal(model(), market(), stage="live", now=CLOSED)
     assert torch.get_num_threads() == before
+
+
+@dataclasses.dataclass(frozen=True)
+class Says:
+    """A model that always says the same."""
+
+    probabilities: tuple[float, float, float]
+    symbol: str = "BTC-USD"
+    horizon: int = 15
+
+    @property
+    def rule(self) -> LabelRule:
+        return LabelRule(kind="horizon", horizon=self.horizon)
+
+    @property
+    def recipe(self) -> Recipe:
+        recipe = load_recipe("v7")
+        label = dataclasses.replace(recipe.label, horizon=self.horizon)
+        return dataclasses.replace(recipe, label=label)
+
+    @property
+    def label(self) -> Label:
+        return Label(rule=self.rule, theta=0.0, sha256="")
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        return feature_set("founding-72")
+
+    def predict(self, x: np.ndarray) -> Prediction:
+        p = np.tile(np.array([self.probabilities]), (len(x), 1))
+        return Prediction(np.log(p), p)
+
+
+def test_several_models_speak_as_their_average() -> None:
+    sure, unsure = Says((0.1, 0.1, 0.8)), Says((0.3, 0.2, 0.5))
+    both = newest_signal([sure, unsure], market(), stage="live", now=CLOSED)
+    assert both.probabilities == pytest.approx((0.2, 0.15, 0.65))
+    assert (both.side, both.status, both.confidence) == ("LONG", "signal", pytest.approx(0.65))
+    weighted = newest_signal([sure, unsure], market(), stage="live", now=CLOSED, weights=[1, 3])
+    assert weighted.confidence == pytest.approx(0.575)
+    assert weighted.reason == "its confidence 57.5% is below 60%"
+    alone = newest_signal(sure, market(), stage="live", now=CLOSED)
+    assert alone == newest_signal([sure], market(), stage="live", now=CLOSED)
+
+
+def test_nothing_is_said_of_a_stand_in() -> None:
+    filled = np.zeros(len(market()), bool)
+    filled[-1] = True
+    signal = newest_signal(Says((0.1, 0.1, 0.8)), dataclasses.replace(market(), filled=filled), stage="live", now=CLOSED)
+    assert (signal.status, signal.reason) == ("no signal", "the newest candle is a stand-in for a missing minute")
+
+
+def test_two_that_disagree_about_the_side_say_nothing() -> None:
+    signal = newest_signal([Says((0.9, 0.05, 0.05)), Says((0.05, 0.05, 0.9))], market(), stage="live", now=CLOSED)
+    assert (signal.status, signal.plan) == ("no signal", None)
+    assert signal.reason == "DOWN and UP are equally probable, 47.5%"
+
+
+@pytest.mark.parametrize("other", [Says((0.1, 0.1, 0.8), symbol="ETH-USD"), Says((0.1, 0.1, 0.8), horizon=30)])
+def test_models_of_two_questions_are_no_ensemble(other: Says) -> None:
+    with pytest.raises(PlanError, match="models of one ensemble"):
+        newest_signal([Says((0.1, 0.1, 0.8)), other], market(), stage="live", now=CLOSED)
+
+
+def test_where_the_market_stands_now_decides_the_order() -> None:
+    candles = market()
+    close, sure = float(candles.close[-1]), Says((0.8, 0.1, 0.1))
+    at_close = newest_signal(sure, candles, stage="live", now=CLOSED)
+    assert (at_close.plan.order_type, at_close.plan.entry) == ("LIMIT SELL", close)
+    above = newest_signal(sure, candles, stage="live", now=CLOSED, price=2 * close)
+    assert (above.plan.order_type, above.plan.entry) == ("SELL STOP", at_close.plan.zone_high)
+    below = newest_signal(sure, candles, stage="live", now=CLOSED, price=close / 2)
+    assert (below.plan.order_type, below.plan.entry) == ("LIMIT SELL", at_close.plan.zone_low)
+
+
+def test_a_threshold_a_preset_and_the_rules_of_the_market_can_be_said() -> None:
+    sure = Says((0.1, 0.1, 0.8))
+    strict = newest_signal(sure, market(), stage="live", now=CLOSED, threshold=0.9)
+    assert strict.reason == "its confidence 80.0% is below 90%"
+    founding = newest_signal(sure, market(), stage="live", now=CLOSED, preset=SEED_PRESET).plan
+    assert founding.stop_loss == pytest.approx(founding.entry * 0.985)
+    refused = newest_signal(sure, market(), stage="live", now=CLOSED, rules=MarketRules(min_notional=1e6))
+    assert (refused.status, refused.plan) == ("no signal", None)
+    assert refused.reason == "the order would be worth less than 1,000,000.00, the least order there"
+    assert refused.confidence == pytest.approx(0.8)

@@ -12,6 +12,7 @@ from crpbot.errors import CrpbotError
 
 if TYPE_CHECKING:
     from crpbot.quality.gates import GateTable
+    from crpbot.signals.plan import Preset
 
 CandlesOption = Annotated[
     str | None,
@@ -49,6 +50,13 @@ InputsOption = Annotated[
     typer.Option("--features", metavar="A,B,C", help="Inputs of a foreign checkpoint that does not name them, in its order."),
 ]
 GatesOption = Annotated[str, typer.Option("--gates", metavar="market|seed", help="Which table of gates decides.")]
+PresetOption = Annotated[
+    str,
+    typer.Option("--preset", metavar="atr|seed", help="Distances in average true ranges, or the founding 2 %, 1.5 % and 1:1.8."),
+]
+TickOption = Annotated[float | None, typer.Option("--tick", metavar="0.01", help="Step of the market's prices.")]
+LotOption = Annotated[float | None, typer.Option("--lot", metavar="0.0001", help="Step of its sizes.")]
+MinNotionalOption = Annotated[float | None, typer.Option("--min-notional", metavar="10", help="Its least order, in money.")]
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", envvar="CRPBOT_HOME", help="Where the registry lives. Default: the user's data folder."),
@@ -63,6 +71,15 @@ def gate_table(name: str) -> "GateTable":
         if name == table:
             return table
     raise CrpbotError(f"--gates must be one of {', '.join(GATES)}, found {name!r}; choose one")
+
+
+def preset_named(name: str) -> "Preset":
+    """Return a preset by its name, checked."""
+    from crpbot.signals.plan import PRESETS
+
+    if name not in PRESETS:
+        raise CrpbotError(f"--preset must be one of {', '.join(PRESETS)}, found {name!r}; choose one")
+    return PRESETS[name]
 
 
 def home_folder(home: Path | None) -> Path:

@@ -74,6 +74,17 @@ def print_table(judgements: "Sequence[Judgement]", extra: Sequence[tuple[str, Se
     console().print(table)
 
 
+def print_rows(headline: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print one sentence and a table of names and cells."""
+    table = Table(show_header=False, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for name, cell in rows:
+        table.add_row(name, Text(cell))
+    console().print(Text(printable(headline)))
+    console().print(table)
+
+
 def print_runs(jobs: "Sequence[Job]", judgements: "Sequence[Judgement]") -> None:
     """Print one row a model, then what seeds and folds of a symbol say together."""
     from crpbot.quality.report.runs import HEADINGS, run_row, runs_words

@@ -1,19 +1,47 @@
 """`crpbot signal`: what promoted models say of the newest candle."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crpbot.cli.options import CandlesOption, HomeOption, SeedOption, home_folder, names, now
+from crpbot.cli.options import (
+    CandlesOption,
+    HomeOption,
+    LotOption,
+    MinNotionalOption,
+    PresetOption,
+    SeedOption,
+    TickOption,
+    home_folder,
+    names,
+    now,
+    preset_named,
+)
+from crpbot.errors import CrpbotError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crpbot.signals.signal import Signal
+
+FORMATS = ("card", "telegram", "json", "hummingbot")
 
 
 def command(
     candles: CandlesOption = None,
     symbols: Annotated[str | None, typer.Option(help="Comma-separated; default: every promoted one.")] = None,
+    threshold: Annotated[float, typer.Option(metavar="X", min=1 / 3, max=1, help="The least confidence of a signal.")] = 0.60,
+    preset: PresetOption = "atr",
+    tick: TickOption = None,
+    lot: LotOption = None,
+    min_notional: MinNotionalOption = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="|".join(FORMATS), help="How to say it; telegram and hummingbot are messages.")
+    ] = "card",
     home: HomeOption = None,
     seed: SeedOption = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the same as --format json.")] = False,
 ) -> None:
     """Say what promoted models see now.
 
@@ -22,26 +50,44 @@ def command(
 
     Example: crpbot signal --candles candles/ --symbols BTC-USD
     """
+    if form not in FORMATS:
+        raise CrpbotError(f"--format must be one of {', '.join(FORMATS)}, found {form!r}; choose one")
+    wanted = names(symbols)
+    if len(wanted) != 1 and (tick or lot or min_notional):
+        raise CrpbotError(f"a tick, a lot and a least order are of one market, found {len(wanted)} symbols; name one")
+    chosen = preset_named(preset)
     from crpbot.market.source import open_source
     from crpbot.model.loading import load_checkpoint
     from crpbot.registry import Registry
+    from crpbot.signals.rules import MarketRules
     from crpbot.signals.signal import newest_signal
 
+    rules = MarketRules(tick=tick, lot=lot, min_notional=min_notional)
     registry = Registry(home_folder(home) / "registry")
-    wanted = names(symbols)
     entries = [entry for entry in registry.entries() if not wanted or entry.symbol in wanted]
     signals = []
     for entry in entries:
-        source = open_source(candles, symbols=(entry.symbol,), seed=seed)
+        rows = open_source(candles, symbols=(entry.symbol,), seed=seed).read(entry.symbol)
         checkpoint = load_checkpoint(registry.deployed(entry))
-        signals.append(newest_signal(checkpoint, source.read(entry.symbol), stage=entry.stage, now=now()))
-    if as_json:
-        typer.echo(json.dumps([signal.to_dict() for signal in signals], indent=1))
-    else:
-        for signal in signals:
-            typer.echo(str(signal))
+        signals.append(
+            newest_signal(checkpoint, rows, stage=entry.stage, now=now(), threshold=threshold, preset=chosen, rules=rules)
+        )
+    _print(signals, "json" if as_json else form)
     for missing in sorted(set(wanted) - {entry.symbol for entry in entries}):
         typer.echo(f"{missing}: no signal, since no model of it has passed its gates", err=True)
     if not signals:
         typer.echo("no signal: no model may speak; `crpbot run` or `crpbot promote` first", err=True)
         raise typer.Exit(1)
+
+
+def _print(signals: "Sequence[Signal]", form: str) -> None:
+    from crpbot.signals.text import hummingbot, telegram
+
+    if form == "json":
+        typer.echo(json.dumps([signal.to_dict() for signal in signals], indent=1))
+        return
+    for signal in signals:
+        if form == "hummingbot":  # one message a line, as a broker takes them
+            typer.echo(json.dumps(hummingbot(signal)))
+        else:
+            typer.echo(telegram(signal) if form == "telegram" else str(signal))

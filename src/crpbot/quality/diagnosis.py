@@ -132,7 +132,7 @@ def diagnose_subject(
     )
     learned = _learned(subject, every, theta)
     block = learned.calibration if learned and on == "calibration" else _block(subject, data, theta)
-    _check_enough(len(block.y), origin)
+    check_enough(len(block.y), origin)
     prediction = subject.predict(block.x)
     volatility = _volatility(candles, block.time, recipe.features.max_gap_minutes)
     judged = Judged(block.x, block.y, block.time, block.known, prediction, volatility)
@@ -164,16 +164,23 @@ def diagnose_subject(
     )
 
 
-def _check_enough(n_rows: int, origin: Origin | None) -> None:
+def check_enough(n_rows: int, origin: Origin | None, *, what: str = "a diagnosis") -> None:
+    """Raise `DatasetError` where fewer than 100 rows are left to judge.
+
+    Args:
+        n_rows: how many there are.
+        origin: of a model of ours, which may be judged only on rows that it has not seen; None for a foreign one.
+        what: is made of them.
+
+    """
     if n_rows >= FEWEST_ROWS:
         return
     if origin is not None:
         raise DatasetError(
-            f"a diagnosis needs at least {FEWEST_ROWS} rows that the model has not seen, from {utc(origin.unseen_from)} on; "
-            "found "
-            f"{n_rows}; bring later candles"
+            f"{what} needs at least {FEWEST_ROWS} rows that the model has not seen, from {utc(origin.unseen_from)} on; "
+            f"found {n_rows}; bring later candles"
         )
-    raise DatasetError(f"a diagnosis needs at least {FEWEST_ROWS} labelled rows, found {n_rows}; bring more candles")
+    raise DatasetError(f"{what} needs at least {FEWEST_ROWS} labelled rows, found {n_rows}; bring more candles")
 
 
 def _facts(subject: Subject, path: str, sha256: str) -> ModelFacts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.dataset.labels import DOWN, UP
+from crpbot.dataset.labels import DOWN, NEUTRAL, UP
 from crpbot.quality.metrics import Floats, Mean
 from crpbot.quality.rows import Block, Judged, Learned
 
@@ -20,7 +20,7 @@ STATED = (0.5, 0.8, 0.9)
 """Coverages that conformal sets are made for."""
 FEWEST_ROWS = 300
 """Rows that must reach a confidence before anything is said of them."""
-_STEPS = tuple(round(0.34 + 0.01 * step, 2) for step in range(66))
+STEPS = tuple(round(0.34 + 0.01 * step, 2) for step in range(66))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +110,9 @@ def measure_selective(judged: Judged, learned: Learned | None, calibration: Floa
 
 
 def _select(chosen_on: Block, known: Floats, shown: Block, p: Floats, words: str) -> Selective:
-    kept = _come_true(chosen_on, known)
+    kept = come_true(chosen_on, known)
     least, most = (kept[0], kept[-1]) if kept else (None, None)
-    side, confidence = _side(p)
+    side, confidence = sides(p)
     right = (side == shown.y).astype(float)
     resamples = shown.resamples
 
@@ -138,21 +138,21 @@ def _select(chosen_on: Block, known: Floats, shown: Block, p: Floats, words: str
         at_least=None if least is None else at(least),
         at_most=None if most is None else at(most),
         at_signal=at(SIGNAL),
-        curve=tuple(at(step) for step in _STEPS if (confidence >= step).sum() >= FEWEST_ROWS),
+        curve=tuple(at(step) for step in STEPS if (confidence >= step).sum() >= FEWEST_ROWS),
         sets=tuple(sets),
     )
 
 
-def _come_true(rows: Block, p: Floats) -> list[float]:
+def come_true(rows: Block, p: Floats) -> list[float]:
     """Return the confidences that are said, and from which on what is said comes true.
 
     From such a confidence on, the rows are right at least that often, and not less often than they say by two block standard
     errors: a model that always says 100 % and is right 46 % has no such confidence.
     """
-    side, confidence = _side(p)
+    side, confidence = sides(p)
     right = (side == rows.y).astype(float)
     kept = []
-    for step, after in zip(_STEPS, (*_STEPS[1:], 1.01), strict=True):
+    for step, after in zip(STEPS, (*STEPS[1:], 1.01), strict=True):
         chosen = confidence >= step
         if chosen.sum() < FEWEST_ROWS or not (chosen & (confidence < after)).any():
             continue
@@ -162,11 +162,16 @@ def _come_true(rows: Block, p: Floats) -> list[float]:
     return kept
 
 
-def _side(p: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return the more probable of DOWN and UP and its own probability, 0 where NEUTRAL is on top."""
+def sides(p: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return the more probable of DOWN and UP and its own probability, 0 where NEUTRAL is as probable or the two are equal.
+
+    Shapes `(n,)`. The own probability, and not one less that of the other side: with three classes they are not the same. A row
+    whose probabilities are not finite has confidence 0 as well.
+    """
     side = np.where(p[:, UP] > p[:, DOWN], UP, DOWN)
     confidence = np.maximum(p[:, UP], p[:, DOWN])
-    return side, np.where(p.max(axis=1) > confidence, 0.0, confidence)
+    clear = (confidence > p[:, NEUTRAL]) & (p[:, UP] != p[:, DOWN]) & np.isfinite(p).all(axis=1)
+    return side, np.where(clear, confidence, 0.0)
 
 
 def _conformal_bar(p: Floats, y: NDArray[np.int64], stated: float) -> float:

@@ -1,5 +1,6 @@
-"""The signal: what a promoted model says of the newest candle, or why it says nothing."""
+"""The signal: what promoted models say of the newest candle, or why they say nothing."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -7,22 +8,22 @@ import numpy as np
 
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.sets import average_true_range
-from crpbot.dataset.labels import CLASSES, DOWN, NEUTRAL, UP
-from crpbot.errors import CheckpointError
+from crpbot.dataset.labels import CLASSES
+from crpbot.errors import CheckpointError, PlanError
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.model.checkpoint import Checkpoint, Label
 from crpbot.registry import Stage
-from crpbot.signals.plan import ATR_PRESET, OrderPlan, Preset, Side, make_plan
+from crpbot.signals.ensemble import THRESHOLD, Floats, Opinion, Speaker, average, opinion, same_question
+from crpbot.signals.plan import ATR_PRESET, OrderPlan, Preset, Side, make_plan, preset_of
+from crpbot.signals.rules import UNKNOWN, MarketRules
+from crpbot.signals.text import card
 
-THRESHOLD = 0.60
-"""The least confidence that makes a signal."""
-
+FORMAT = "crpbot.signal/1"
 Status = Literal["signal", "expired", "no signal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """What one model says of one closed candle.
+    """What one model, or several of one market, say of one closed candle.
 
     Attributes:
         symbol: of the market.
@@ -36,6 +37,7 @@ class Signal:
         confidence: the probability of that very class, not one less the other.
         probabilities: of DOWN, NEUTRAL and UP; None, like side and confidence, where the newest candle has no features.
         plan: the order; None where there is no signal.
+        rules: of the market, as far as they were known to the plan.
 
     """
 
@@ -50,83 +52,56 @@ class Signal:
     confidence: float | None
     probabilities: tuple[float, float, float] | None
     plan: OrderPlan | None
+    rules: MarketRules = UNKNOWN
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the signal as plain JSON types."""
+        """Return the signal as plain JSON types, in the format `crpbot.signal/1`."""
         named = None if self.probabilities is None else dict(zip(CLASSES, self.probabilities, strict=True))
-        return {**asdict(self), "probabilities": named}
+        return {"format": FORMAT, **asdict(self), "probabilities": named}
 
     def __str__(self) -> str:
-        said = "" if self.confidence is None else f"{self.side} {self.confidence:.1%} "
-        head = f"{self.symbol}  {said}of the candle of {self.candle}"
-        if self.stage == "shadow":
-            head = f"REHEARSAL, not for trading  {head}"
-        if self.plan is None:
-            return f"{head}\n  no signal: {self.reason}"
-        p = self.plan
-        digits = decimals(p.entry)
-        lines = [
-            head + (f"\n  EXPIRED: {self.reason}" if self.status == "expired" else ""),
-            f"  entry zone   {p.zone_low:,.{digits}f} to {p.zone_high:,.{digits}f}",
-            f"  order        {p.order_type} at {p.entry:,.{digits}f}",
-            f"  stop loss    {p.stop_loss:,.{digits}f}",
-            f"  take profit  {p.take_profit:,.{digits}f}  (risk:reward 1:{p.risk_reward:g})",
-            f"  size         {p.size:.6g} {self.symbol.split('-')[0]}, risking {p.risk_money:,.2f} {self.symbol.split('-')[1]}",
-            f"  valid until  {self.expires}",
-            *([] if self.close_by is None else [f"  close by     {self.close_by}"]),
-        ]
-        return "\n".join(lines)
+        return card(self)
 
 
-def decimals(price: float) -> int:
-    """Return how many decimals show a price to six digits.
-
-    >>> decimals(60123.4), decimals(0.0123456)
-    (2, 7)
-    """
-    return max(2, 5 - int(np.floor(np.log10(price))))
-
-
-def preset_of(label: Label | None) -> Preset:
-    """Return the distances of a model's plans: a label that follows trades to their exits means those very trades."""
-    if label is None or label.rule.kind == "horizon":
-        return ATR_PRESET
-    horizon = label.rule.horizon
-    return replace(
-        ATR_PRESET, exits=label.rule.exits, expiry_minutes=min(ATR_PRESET.expiry_minutes, horizon), hold_minutes=horizon
-    )
-
-
-def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now: int) -> Signal:
-    """Return what `checkpoint` says of the newest of `candles`.
+def newest_signal(
+    models: Speaker | Sequence[Speaker],
+    candles: Candles,
+    *,
+    stage: Stage,
+    now: int,
+    threshold: float = THRESHOLD,
+    weights: Sequence[float] | None = None,
+    preset: Preset = ATR_PRESET,
+    rules: MarketRules = UNKNOWN,
+    price: float | None = None,
+) -> Signal:
+    """Return what `models` say of the newest of `candles`.
 
     Args:
-        checkpoint: of ours, promoted.
+        models: one of ours, promoted, or several of one market and with labels of one rule, whose average speaks.
         candles: of its symbol, at least one.
-        stage: of the model.
+        stage: of the models.
         now: milliseconds of UTC.
+        threshold: the least confidence that makes a signal.
+        weights: of the models in the average; equal by default.
+        preset: distances and money; a label that follows trades brings its own exits and times.
+        rules: of the market.
+        price: of the market now, from which the order type follows; by default the close of the newest candle.
 
     Raises:
-        CheckpointError: the checkpoint is foreign.
+        CheckpointError: a model is foreign.
+        PlanError: the models do not answer one question, or the weights do not fit.
 
     """
-    if checkpoint.recipe is None or checkpoint.symbol is None:
-        raise CheckpointError("only a checkpoint of ours can speak, found a foreign one; train and promote one here")
-    choice = checkpoint.recipe.features
-    features = choice.table
-    # Exponential means remember long: use the whole last segment, as training did.
-    *_, last = candles.segments(max_gap_minutes=choice.max_gap_minutes)
-    recent = candles[last]
-    opened, closed = int(recent.time[-1]), int(recent.time[-1]) + MINUTE
-    preset = preset_of(checkpoint.label)
+    speakers = tuple(models) if isinstance(models, Sequence) else (models,)
+    symbol, preset = _one_market(speakers, preset)
+    opened, closed = int(candles.time[-1]), int(candles.time[-1]) + MINUTE
     expires = closed + preset.expiry_minutes * MINUTE
-    atr_14 = average_true_range()
-    needed = max(features.warm_up, atr_14.warm_up)
     silent = Signal(
-        symbol=checkpoint.symbol,
+        symbol=symbol,
         stage=stage,
         status="no signal",
-        reason=f"the newest candle needs {needed} candles before it without a gap, and has {len(recent) - 1}",
+        reason="",
         candle=utc(opened),
         expires=utc(expires),
         close_by=None if preset.hold_minutes is None else utc(closed + preset.hold_minutes * MINUTE),
@@ -134,39 +109,69 @@ def newest_signal(checkpoint: Checkpoint, candles: Candles, *, stage: Stage, now
         confidence=None,
         probabilities=None,
         plan=None,
+        rules=rules,
     )
-    if len(recent) <= needed:
-        return silent
-    values = compute_features(recent, features, max_gap_minutes=choice.max_gap_minutes).values[-1:]
-    newest = recent[-1 - atr_14.warm_up :]
-    atr = float(compute_features(newest, atr_14, max_gap_minutes=choice.max_gap_minutes).values[0, 0])
-    probabilities = checkpoint.predict(values).probabilities[0]
-    if not np.isfinite(probabilities).all():
+    if candles.filled is not None and candles.filled[-1]:
+        return replace(silent, reason="the newest candle is a stand-in for a missing minute")
+    said = [_newest(speaker, candles) for speaker in speakers]
+    for one in said:
+        if isinstance(one, str):
+            return replace(silent, reason=one)
+    heard = [one for one in said if not isinstance(one, str)]
+    together = average([probabilities for probabilities, _ in heard], weights=weights)[0]
+    if not np.isfinite(together).all():
         return replace(silent, reason="the model gives no finite probabilities")
-    down, neutral, up = (float(probabilities[c]) for c in (DOWN, NEUTRAL, UP))
-    side: Side = "LONG" if up > down else "SHORT"
-    confidence = max(up, down)
-    price = float(recent.close[-1])
-    status: Status = "signal"
-    reason = ""
+    found = opinion(together, threshold=threshold)
     if now < closed:
-        status, reason = "no signal", "its candle has not closed yet"
-    elif neutral >= confidence:
-        status, reason = "no signal", f"NEUTRAL is the most probable, {neutral:.1%}"
-    elif confidence < THRESHOLD:
-        status, reason = "no signal", f"its confidence {confidence:.1%} is below {THRESHOLD:.0%}"
-    elif preset.exits.stop_distance(price, atr) == 0:
-        status, reason = "no signal", "the price has not moved for 14 candles, so no distance to the stop loss can be set"
-    elif preset.exits.reward * preset.exits.stop_distance(price, atr) >= price - preset.zone * atr:
-        status, reason = "no signal", "the market moves so much that an exit would lie at or below 0"
-    elif now >= expires:
-        status, reason = "expired", f"it was valid until {utc(expires)}"
+        found = replace(found, reason="its candle has not closed yet")
+    close, atr = float(candles.close[-1]), heard[0][1]
+    plan, reason = _plan(found, close, atr, close if price is None else price, preset, rules)
+    late = plan is not None and now >= expires
     return replace(
         silent,
-        status=status,
-        reason=reason,
-        side=side,
-        confidence=confidence,
-        probabilities=(down, neutral, up),
-        plan=None if status == "no signal" else make_plan(side, center=price, atr=atr, price=price, preset=preset),
+        status="no signal" if plan is None else "expired" if late else "signal",
+        reason=f"it was valid until {utc(expires)}" if late else reason,
+        side=found.side,
+        confidence=found.confidence,
+        probabilities=found.probabilities,
+        plan=plan,
     )
+
+
+def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Preset]:
+    """Return the market of the models, and the preset with what their label says of its trades."""
+    asked = []
+    for speaker in speakers:
+        if speaker.recipe is None or speaker.symbol is None:
+            raise CheckpointError("only a checkpoint of ours can speak, found a foreign one; train and promote one here")
+        asked.append((speaker.symbol, speaker.recipe.label.rule if speaker.label is None else speaker.label.rule))
+    same_question(asked)
+    return asked[0][0], preset_of(speakers[0].label, preset)
+
+
+def _newest(speaker: Speaker, candles: Candles) -> tuple[Floats, float] | str:
+    """Return the probabilities of the newest candle, shape `(1, 3)`, and its average true range; or why there are none."""
+    assert speaker.recipe is not None
+    gap, features, atr_14 = speaker.recipe.features.max_gap_minutes, speaker.feature_set, average_true_range()
+    # Exponential means remember long: use the whole last segment, as training did.
+    *_, last = candles.segments(max_gap_minutes=gap)
+    recent = candles[last]
+    needed = max(features.warm_up, atr_14.warm_up)
+    if len(recent) <= needed:
+        return f"the newest candle needs {needed} candles before it without a gap, and has {len(recent) - 1}"
+    values = compute_features(recent, features, max_gap_minutes=gap).values[-1:]
+    newest = recent[-1 - atr_14.warm_up :]
+    atr = float(compute_features(newest, atr_14, max_gap_minutes=gap).values[0, 0])
+    return speaker.predict(values).probabilities, atr
+
+
+def _plan(
+    found: Opinion, close: float, atr: float, price: float, preset: Preset, rules: MarketRules
+) -> tuple[OrderPlan | None, str]:
+    """Return the plan, or why there is none."""
+    if found.reason:
+        return None, found.reason
+    try:
+        return make_plan(found.side, center=close, atr=atr, price=price, preset=preset, rules=rules), ""
+    except PlanError as refusal:
+        return None, str(refusal)
