@@ -10,6 +10,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import polars as pl
 import pytest
+import shell
 from core import core, core_packages
 from models import market, model, quick
 
@@ -93,6 +94,24 @@ def test_every_kind_of_cause_is_found_from_the_graph_alone(packages: Path, folde
     assert (done.returncode, done.stderr) == (1, "")
     causes = [cause["code"] for cause in json.loads((tmp_path / "d.json").read_text())["causes"]]
     assert kind in causes[:2], causes
+
+
+def test_a_backtest_is_the_one_with_torch(packages: Path, folder: Path, tmp_path: Path) -> None:
+    words = ("backtest", folder / "BTC-USD", "--candles", folder / "BTC-USD.parquet")
+    done = crpbot(packages, *words, "--json", tmp_path / "core.json", "--html", tmp_path / "b.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shell.crpbot(*words, "--json", tmp_path / "whole.json").returncode == 0
+    found, wanted = (json.loads((tmp_path / name).read_text()) for name in ("core.json", "whole.json"))
+    assert [Path(found.pop("models")[0]).suffix, Path(wanted.pop("models")[0]).suffix] == [".onnx", ".pt"]
+    assert found["trades"] == wanted["trades"]
+    assert_close(found, wanted)
+
+
+def test_candles_are_checked_and_made_into_features(packages: Path, folder: Path, tmp_path: Path) -> None:
+    candles = folder / "BTC-USD.parquet"
+    assert crpbot(packages, "candles", "check", candles).returncode == 0
+    assert crpbot(packages, "features", candles, "-o", tmp_path / "f.parquet").returncode == 0
+    assert pl.read_parquet(tmp_path / "f.parquet").shape == (12_000 - 199, 73)
 
 
 def test_a_promoted_model_speaks(packages: Path, folder: Path, tmp_path: Path) -> None:
