@@ -10,8 +10,9 @@ from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, DatasetError
 from crpbot.market.candles import Candles
 from crpbot.market.source import Source, SourceKind, open_source
+from crpbot.model.export import export_onnx
 from crpbot.model.folder import checkpoint_name
-from crpbot.model.loading import ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
+from crpbot.model.loading import ONNX_SUFFIX, ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.model.subject import Output, function_subject
 from crpbot.quality.diagnosis import diagnose_subject
@@ -196,6 +197,49 @@ def repair(
         named = replace(repaired.checkpoint, symbol=checkpoint.symbol or symbol or opened.market)
         save_checkpoint(named, out, probe=repaired.probe, read=checkpoint_of)
     return repaired
+
+
+def export(
+    model: Path | str | ModelFile,
+    *,
+    out: Path | str,
+    form: str,
+    scaler: Path | str | None = None,
+    features: tuple[str, ...] | None = None,
+) -> tuple[Path, ...]:
+    """Write a checkpoint in another form, after proof that it says the same.
+
+    Args:
+        model: a checkpoint file, ours or foreign, or its model folder.
+        out: the new file.
+        form: `onnx`, the deployed form; or `seed`, the founding `.pt` file with its scaler beside it.
+        scaler: file with the scaler of a checkpoint that lacks one.
+        features: names of the inputs of a foreign file that does not say.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CrpbotError: the file cannot be used, or cannot be written in that form.
+
+    """
+    opened, out = model if isinstance(model, ModelFile) else open_model(Path(model)), Path(out)
+    suffixes = {"onnx": ONNX_SUFFIX, "seed": ".pt"}
+    if form not in suffixes:
+        raise CheckpointError(f"a form must be one of {', '.join(suffixes)}, found {form!r}; choose one")
+    if out.suffix != suffixes[form] or out.resolve() == opened.path.resolve():
+        raise CheckpointError(
+            f"the form {form} must be written to another file that ends in {suffixes[form]}, found {out}; name one"
+        )
+    checkpoint = checkpoint_in(opened, scaler=None if scaler is None else Path(scaler), features=features)
+    if form == "seed":
+        from crpbot.model.seed import export_seed
+
+        return export_seed(checkpoint, out)
+    if opened.deployed is not None:
+        raise CheckpointError(f"a deployed form must be made from a .pt file, found {opened.path}, which is one already; copy it")
+    export_onnx(checkpoint, out, checkpoint_sha256=opened.sha256)
+    return (out,)
 
 
 def audit(

@@ -50,7 +50,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, *, checkpoint_sha256: str, p
     """
     content = to_onnx(checkpoint, checkpoint_sha256=checkpoint_sha256)
     _, copy = read_onnx(content, where=str(path))
-    rows = _drawn(checkpoint) if probe is None else probe
+    rows = drawn_rows(checkpoint) if probe is None else probe
     if not says_the_same(copy, checkpoint, rows):
         raise CheckpointError(
             f"{path} must predict what the checkpoint predicts, found other probabilities after reading it back; nothing was "
@@ -109,7 +109,7 @@ def _encoded(header: dict[str, Any]) -> str:
     return json.dumps(header, sort_keys=True, separators=(",", ":"))
 
 
-def _drawn(checkpoint: Checkpoint) -> NDArray[np.float64]:
+def drawn_rows(checkpoint: Checkpoint) -> NDArray[np.float64]:
     """Return rows around the mean of the features that the network learned from, where it knows them; else around 0."""
     z = np.random.default_rng(0).normal(size=(PROBE_ROWS, len(checkpoint.features)))
     normalizer = checkpoint.weights.normalizer
@@ -124,12 +124,13 @@ def export_scaler(checkpoint: Checkpoint, path: Path) -> None:
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415  heavy, and for this one file only
 
     normalizer = checkpoint.weights.normalizer
-    if normalizer is None or checkpoint.origin is None:
-        raise CheckpointError("only a checkpoint of ours with a normalizer has a scaler, found one without; nothing to export")
+    if normalizer is None:
+        raise CheckpointError("only a checkpoint with a normalizer has a scaler, found one without; nothing to export")
     scaler = StandardScaler()
     scaler.mean_ = normalizer.mean.copy()
     scaler.scale_ = normalizer.scale.copy()
     scaler.var_ = scaler.scale_**2
     scaler.n_features_in_ = len(checkpoint.features)
-    scaler.n_samples_seen_ = checkpoint.origin.training_rows
+    if checkpoint.origin is not None:
+        scaler.n_samples_seen_ = checkpoint.origin.training_rows
     write_whole(path, pickle.dumps(scaler, protocol=4))
