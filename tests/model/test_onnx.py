@@ -198,7 +198,10 @@ def test_the_header_has_to_agree_with_the_layers() -> None:
     unfitted = dataclasses.replace(model(), network=network("v7").with_weights(without_normalizer(model())))
     with pytest.raises(CheckpointError, match="every feature must have a finite mean"):
         to_onnx(unfitted, checkpoint_sha256=SHA256)
-    recipe = theirs["recipe"]
+    recipe = json.loads(entry(onnx.load_from_string(ours()), HEADER_KEY).value)["recipe"]
+    for choice in ({"batch_normalization": False}, {"temperature": "none"}):
+        with pytest.raises(CheckpointError, match="other layers than recipe v7 has"):
+            read(changed(ours(), with_header(recipe=recipe | {"network": recipe["network"] | choice})))
     for hidden, words in (([256, 128], "for fc3"), ([256, 128, 64, 64], "for fc4")):
         with pytest.raises(CheckpointError, match=words):
             read(changed(ours(), with_header(recipe=recipe | {"network": recipe["network"] | {"hidden": hidden}})))

@@ -33,8 +33,6 @@ def export_seed(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         )
     weights, normalizer = checkpoint.weights, checkpoint.weights.normalizer
     state = {name: torch.tensor(array) for name, array in weights.arrays.items() if not name.startswith("normalizer.")}
-    if weights.batch_normalization:
-        state |= {f"bn{number}.num_batches_tracked": torch.tensor(0) for number in range(1, weights.depth)}
     payload: dict[str, Any] = {
         "model_state_dict": state,
         "input_size": weights.input_size,
