@@ -8,7 +8,9 @@
     ├── TrainingError       training met numbers that are not finite
     ├── CheckpointError     a checkpoint is damaged, incomplete, or made for other features
     ├── PlanError           no order can be made of a prediction: the market's rules, the money or the models do not allow it
-    └── RegistryError       a model was asked to make a move that its stage does not allow
+    ├── RegistryError       a model was asked to make a move that its stage does not allow
+    └── CloudError          a cloud plan cannot be paid or sent, or what came back from AWS cannot be believed
+        └── AwsError        AWS refused, or did not answer
 
 A message has three parts: what must hold, what was found, and what to do about it.
 """
@@ -64,3 +66,15 @@ class PlanError(CrpbotError):
 
 class RegistryError(CrpbotError):
     """A model was asked to make a move that its stage does not allow."""
+
+
+class CloudError(CrpbotError):
+    """A plan cannot be paid or sent, or what came back from AWS cannot be believed."""
+
+
+class AwsError(CloudError):
+    """AWS refused, or did not answer; `code` is its own word for why, or "" where it did not answer."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code

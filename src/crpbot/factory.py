@@ -22,6 +22,7 @@ from crpbot.quality.repair import Repaired, repair_checkpoint
 from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
 from crpbot.registry import Decision, Registry
+from crpbot.signals.backtest import Backtest, backtest
 from crpbot.signals.signal import Signal, newest_signal
 
 if TYPE_CHECKING:
@@ -39,13 +40,15 @@ class Outcome:
         symbol: of the market.
         judgement: of the new model.
         decision: of the registry.
-        signal: of the newest candle; None when the model may not speak.
+        backtest: what following it would have earned on the rows that it has not seen; None when the model may not speak.
+        signal: of the newest candle, likewise.
 
     """
 
     symbol: str
     judgement: Judgement
     decision: Decision
+    backtest: Backtest | None
     signal: Signal | None
 
 
@@ -88,10 +91,13 @@ def run(
     outcomes = []
     for job, judgement in zip(jobs, judgements, strict=True):
         decision = registry.record(judgement, job.folder / checkpoint_name(job.symbol, recipe.name), now=now())
-        signal = None
+        earned = signal = None
         if decision.stage is not None and judgement.diagnosis.checkpoint is not None:
-            signal = newest_signal(judgement.diagnosis.checkpoint, markets[job.symbol], stage=decision.stage, now=now())
-        outcomes.append(Outcome(job.symbol, judgement, decision, signal))
+            candles, names = markets[job.symbol], [str(job.folder / checkpoint_name(job.symbol, recipe.name))]
+            subject = judgement.diagnosis.subject
+            earned = backtest([subject], candles, names=names, symbol=job.symbol, source=source.kind)
+            signal = newest_signal(judgement.diagnosis.checkpoint, candles, stage=decision.stage, now=now())
+        outcomes.append(Outcome(job.symbol, judgement, decision, earned, signal))
     write_whole(out / "report.html", report_page([outcome.judgement for outcome in outcomes]))
     return tuple(outcomes)
 

@@ -7,7 +7,22 @@ from typing import Any
 import typer
 
 from crpbot import __version__
-from crpbot.cli import audit, backtest, candles, diagnose, doctor, export, features, models, promote, repair, run, signal, train
+from crpbot.cli import (
+    audit,
+    backtest,
+    candles,
+    cloud,
+    diagnose,
+    doctor,
+    export,
+    features,
+    models,
+    promote,
+    repair,
+    run,
+    signal,
+    train,
+)
 from crpbot.errors import CrpbotError
 
 app = typer.Typer(
@@ -46,9 +61,10 @@ def _top(
         typer.echo(context.get_help())
 
 
-for command in (run, features, train, diagnose, audit, repair, promote, export, backtest, models, signal, doctor):
+for command in (run, features, train, diagnose, audit, repair, promote, export, backtest, signal, doctor):
     app.command(command.__name__.rpartition(".")[2])(command.command)
-app.add_typer(candles.app, name="candles")
+for group in (candles, cloud, models):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
 def main() -> None:

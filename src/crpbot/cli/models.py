@@ -1,15 +1,24 @@
-"""`crpbot models`: what the registry holds."""
+"""`crpbot models`: what the registry holds, and models in a bucket."""
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from crpbot.cli.options import HomeOption, home_folder
+from crpbot.errors import RegistryError
+
+app = typer.Typer(rich_markup_mode=None)
+
+AddressArgument = Annotated[str, typer.Argument(metavar="s3://BUCKET/PREFIX", help="Where models lie, by digest.")]
+RegionOption = Annotated[str | None, typer.Option("--region", help="Default: AWS_REGION, else us-east-1.")]
 
 
+@app.callback(invoke_without_command=True)
 def command(
+    context: typer.Context,
     home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -17,6 +26,8 @@ def command(
 
     Example: crpbot models --home runs/latest
     """
+    if context.invoked_subcommand is not None:
+        return
     from crpbot.registry import Registry
 
     entries = Registry(home_folder(home) / "registry").entries()
@@ -27,3 +38,51 @@ def command(
         typer.echo(f"{entry.symbol:12} {entry.stage:7} {entry.file}  {entry.sha256[:12]}  {entry.reason}")
     if not entries:
         typer.echo("no model has passed its gates here yet; `crpbot run` trains and judges one for each symbol")
+
+
+@app.command("show")
+def show(symbol: Annotated[str, typer.Argument(help="Of the market.")], home: HomeOption = None) -> None:
+    """Show the models of a symbol as JSON, each with its file, after proof that it is the one that was promoted.
+
+    Example: crpbot models show BTC-USD
+    """
+    from crpbot.registry import Registry
+
+    registry = Registry(home_folder(home) / "registry")
+    entries = [entry for entry in registry.entries() if entry.symbol == symbol]
+    if not entries:
+        raise RegistryError(f"the registry must have a model of {symbol}, found none; promote one (crpbot promote)")
+    typer.echo(json.dumps([{**asdict(entry), "path": str(registry.checkpoint(entry))} for entry in entries], indent=1))
+
+
+@app.command("push")
+def push(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint file or a model folder.")],
+    address: AddressArgument,
+    region: RegionOption = None,
+) -> None:
+    """Upload a checkpoint under its digest, once.
+
+    Example: crpbot models push models/BTC-USD s3://my-models/live
+    """
+    from crpbot.cloud.aws import Aws, region_of
+    from crpbot.cloud.share import push as send
+
+    typer.echo(send(model, address, Aws(region_of(region))))
+
+
+@app.command("pull")
+def pull(
+    address: AddressArgument,
+    digest: Annotated[str, typer.Argument(metavar="SHA256", help="The digest, or the beginning of it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("models"),
+    region: RegionOption = None,
+) -> None:
+    """Download a checkpoint by its digest, verify it, and place it.
+
+    Example: crpbot models pull s3://my-models/live 3f9ac01b --out models
+    """
+    from crpbot.cloud.aws import Aws, region_of
+    from crpbot.cloud.share import pull as bring
+
+    typer.echo(f"verified and written: {bring(address, digest, out, Aws(region_of(region)))}")

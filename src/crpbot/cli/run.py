@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Do the main job for each symbol.
 
-    Candles → features → labels → train → diagnose → gate → promote → signal; ends with one table and a report.
+    Candles → features → labels → train → diagnose → gate → promote → backtest → signal; ends with one table and a report.
 
     Example: crpbot run --candles synthetic:level-noise --gates seed --out runs/level-noise
     """
@@ -61,11 +61,15 @@ def command(
 
 
 def _plain(outcome: "Outcome") -> dict[str, object]:
+    from crpbot.signals.backtest_report import to_dict
+
+    earned = outcome.backtest
     return {
         "symbol": outcome.symbol,
         "passed": outcome.judgement.verdict.passed,
         "stage": outcome.decision.stage,
         "reason": outcome.decision.reason,
+        "backtest": None if earned is None else {key: value for key, value in to_dict(earned).items() if key != "list"},
         "signal": None if outcome.signal is None else outcome.signal.to_dict(),
         "diagnosis": outcome.judgement.to_dict(),
     }
@@ -73,11 +77,14 @@ def _plain(outcome: "Outcome") -> dict[str, object]:
 
 def _print(outcomes: "Sequence[Outcome]", out: Path, kind: str) -> None:
     from crpbot.cli.show import console, print_reasons, print_table
+    from crpbot.signals.backtest_report import sentence
 
     judgements = [outcome.judgement for outcome in outcomes]
     print_to = console()
     for outcome in outcomes:
         print_reasons(outcome.judgement)
+        if outcome.backtest is not None:
+            print_to.print(f"  {sentence(outcome.backtest)}", markup=False, soft_wrap=True)
         if outcome.signal is not None:
             print_to.print(str(outcome.signal), markup=False, soft_wrap=True)
         print_to.print()

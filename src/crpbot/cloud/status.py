@@ -1,0 +1,170 @@
+"""How far a job is: its state, its last epoch, its time and money, and why it failed."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crpbot.cloud.aws import Aws
+from crpbot.cloud.jobs import Sent
+from crpbot.cloud.send import ALIVE, machines
+from crpbot.errors import AwsError
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+LINES = 200
+"""Newest lines of the log that are looked at."""
+OVER = ("Completed", "Failed", "Stopped")
+_EPOCH = re.compile(r"epoch (\d+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """What AWS says of a job.
+
+    Attributes:
+        name, symbol, run: of the job.
+        state: InProgress, Completed, Failed, Stopping or Stopped.
+        detail: what it is doing.
+        reason: why it failed; else empty.
+        epoch, of: of the training; 0 before its first.
+        seconds: it has run.
+        billable_seconds: that are paid; None while it runs.
+        cost_usd: of the billable seconds, or of the seconds so far, at the price of the plan.
+        log: newest lines.
+
+    """
+
+    name: str
+    symbol: str
+    run: str
+    state: str
+    detail: str
+    reason: str
+    epoch: int
+    of: int
+    seconds: float
+    billable_seconds: float | None
+    cost_usd: float
+    log: tuple[str, ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether it runs no more."""
+        return self.state in OVER
+
+
+def look(job: Sent, aws: Aws, *, now: int) -> JobStatus:
+    """Ask AWS about a job.
+
+    Args:
+        job: that was sent.
+        aws: its region.
+        now: milliseconds of UTC.
+
+    """
+    return _look_at_training(job, aws, now) if job.backend == "sagemaker" else _look_at_machine(job, aws, now)
+
+
+def manifest_in(log: tuple[str, ...]) -> str | None:
+    """Return the digest of the manifest that the job wrote into its log, or None.
+
+    >>> manifest_in(("passed logit-range", "manifest " + 64 * "a"))[:4]
+    'aaaa'
+    """
+    for line in reversed(log):
+        if match := re.fullmatch(r"manifest ([0-9a-f]{64})", line.strip()):
+            return match[1]
+    return None
+
+
+def _look_at_training(job: Sent, aws: Aws, now: int) -> JobStatus:
+    found = aws.ask("sagemaker", "describe_training_job", TrainingJobName=job.run)
+    state = str(found["TrainingJobStatus"])
+    started, ended = found.get("TrainingStartTime"), found.get("TrainingEndTime")
+    seconds = float(found.get("TrainingTimeInSeconds") or 0)
+    if not seconds and started is not None:
+        seconds = (ended.timestamp() if ended else now / 1_000) - started.timestamp()
+    billable = found.get("BillableTimeInSeconds")
+    log = _log(job.run, aws)
+    detail = str(found.get("SecondaryStatus", ""))
+    transitions = found.get("SecondaryStatusTransitions") or [{}]
+    if transitions[-1].get("StatusMessage"):
+        detail = f"{detail}: {transitions[-1]['StatusMessage']}"
+    return _status(job, state, detail, str(found.get("FailureReason", "")), seconds, billable, log)
+
+
+def _log(run: str, aws: Aws) -> tuple[str, ...]:
+    """Return the newest lines of a training job; none while there is no log yet."""
+    try:
+        streams = aws.pages("logs", "describe_log_streams", "logStreams", logGroupName=LOG_GROUP, logStreamNamePrefix=f"{run}/")
+        lines: list[str] = []
+        for stream in streams:
+            events = aws.ask(
+                "logs",
+                "get_log_events",
+                logGroupName=LOG_GROUP,
+                logStreamName=stream["logStreamName"],
+                limit=LINES,
+                startFromHead=False,
+            )["events"]
+            lines += [str(event["message"]) for event in events]
+        return tuple(lines[-LINES:])
+    except AwsError as error:
+        if error.code != "ResourceNotFoundException":
+            raise
+        return ()
+
+
+def _look_at_machine(job: Sent, aws: Aws, now: int) -> JobStatus:
+    told = _told(job, aws)
+    ours = [one for one in machines(aws, job.run) if one["InstanceId"] == job.instance_id]
+    alive = any(one["State"]["Name"] in ALIVE for one in ours)
+    state, detail = str(told.get("state", "InProgress")), str(told.get("detail", ""))
+    reason = detail if state == "Failed" else ""
+    if state not in OVER and not alive:
+        state, reason = "Stopped", "the machine is gone before the job was done; sent again, it goes on from its last epoch"
+    elif state == "Interrupted":
+        state = "Stopping"
+    last = float(told.get("time", now))
+    seconds = max(0.0, (last if state in OVER else now) - job.created) / 1_000
+    words = detail or (f"machine {job.instance_id}" if alive else "")
+    return _status(job, state, words, reason, seconds, None, tuple([str(told["line"])] if told.get("line") else []))
+
+
+def _told(job: Sent, aws: Aws) -> Mapping[str, Any]:
+    """Return what the machine says of a job; nothing before it has begun."""
+    try:
+        body = aws.ask("s3", "get_object", Bucket=job.bucket, Key=f"crpbot/jobs/{job.name}/status.json")["Body"]
+        told = json.loads(body.read())
+    except AwsError as error:
+        if error.code not in {"404", "NoSuchKey", "NotFound"}:
+            raise
+        return {}
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) and told.get("time", 0) >= job.created else {}
+
+
+def _status(
+    job: Sent, state: str, detail: str, reason: str, seconds: float, billable: float | None, log: tuple[str, ...]
+) -> JobStatus:
+    epoch, of = 0, 0
+    for line in log:
+        if match := _EPOCH.search(line):
+            epoch, of = int(match[1]), int(match[2])
+    paid = float(seconds if billable is None else billable)
+    return JobStatus(
+        name=job.name,
+        symbol=job.symbol,
+        run=job.run,
+        state=state,
+        detail=detail,
+        reason=reason,
+        epoch=epoch,
+        of=of,
+        seconds=seconds,
+        billable_seconds=None if billable is None else float(billable),
+        cost_usd=paid / 3_600 * job.usd_per_hour,
+        log=log,
+    )

@@ -1,0 +1,178 @@
+"""Sending: once, whole, and with nothing left running when something fails."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws import ACCOUNT, BUCKET, IMAGE, Aws
+from models import market, quick
+
+from crpbot.cloud.aws import TRIES
+from crpbot.cloud.aws import Aws as Door
+from crpbot.cloud.jobs import Jobs, Sent
+from crpbot.cloud.order import Market, Wish, make_plan
+from crpbot.cloud.plan import Plan
+from crpbot.cloud.send import machines, send, stop
+from crpbot.cloud.sweep import sweep
+from crpbot.errors import AwsError, CloudError
+
+pytestmark = pytest.mark.slow
+SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
+SAGEMAKER = Wish(account=ACCOUNT, image=IMAGE)
+EC2 = Wish(backend="ec2", account=ACCOUNT, image="ami-12c6146b")
+
+
+def planned(wish: Wish = SAGEMAKER, symbols: tuple[str, ...] = SYMBOLS) -> Plan:
+    candles = Market(kind="file", name="BTC-USD.parquet", candles=market(rows=6_000))
+    return make_plan(wish, dict.fromkeys(symbols, candles), quick(epochs=1), seed=0)
+
+
+def sent(plan: Plan, home: Path, said: list[str] | None = None) -> tuple[Sent, ...]:
+    told = (said if said is not None else []).append
+    return send(plan, Door("us-east-1"), Jobs(home), account=ACCOUNT, candles="BTC-USD.parquet", now=1, told=told)
+
+
+@pytest.fixture(autouse=True)
+def _idle(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs here start and do nothing: what they do is tested elsewhere."""
+    monkeypatch.setattr("aws._live", lambda _aws, _run: None)
+    monkeypatch.setattr("crpbot.cloud.pack._zipped", lambda _: b"a small package")
+    assert aws.runs == {}
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries follow each other without the waits of botocore."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+
+
+def test_everything_is_uploaded_once_and_started_once(aws: Aws, tmp_path: Path) -> None:
+    first, again = list[str](), list[str]()
+    jobs = sent(planned(), tmp_path, first)
+    assert [job.symbol for job in jobs] == list(SYMBOLS)
+    assert len(aws.runs) == 3
+    stored = aws.objects()
+    assert len([key for key in stored if "/packages/" in key]) == 4
+    assert len([line for line in first if line.startswith("uploaded")]) == len(stored) == 8
+    assert sent(planned(), tmp_path, again) == jobs
+    assert len(aws.runs) == 3
+    assert [line for line in again if line.startswith(("uploaded", "started"))] == []
+    asked = aws.runs[jobs[0].run].asked
+    assert {tag["Key"] for tag in asked["Tags"]} == {"crpbot:job", "crpbot:symbols", "crpbot:recipe", "crpbot:seconds"}
+
+
+def test_what_failed_or_was_stopped_is_started_again_and_goes_on_from_its_state(aws: Aws, tmp_path: Path) -> None:
+    job = sent(planned(symbols=("BTC-USD",)), tmp_path)[0]
+    aws.runs[job.run].status = "Stopped"
+    again = sent(planned(symbols=("BTC-USD",)), tmp_path)[0]
+    assert (again.name, again.run, again.attempt) == (job.name, f"{job.name}-2", 2)
+    places = {aws.runs[run].asked["CheckpointConfig"]["S3Uri"] for run in (job.run, again.run)}
+    assert len(places) == 1
+    aws.runs[again.run].status = "Completed"
+    assert sent(planned(symbols=("BTC-USD",)), tmp_path)[0] == again
+    assert len(aws.runs) == 2
+
+
+def test_throttling_is_waited_out_and_then_given_up_in_one_line(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    aws.throttle = TRIES - 1
+    assert len(sent(planned(symbols=("BTC-USD",)), tmp_path)) == 1
+    aws.throttle = 1_000
+    with pytest.raises(AwsError, match="ThrottlingException: Rate exceeded; too many calls, 6 tries were refused"):
+        sent(planned(symbols=("ETH-USD",)), tmp_path)
+    aws.throttle = 0
+    assert [run.asked["HyperParameters"]["symbol"] for run in aws.runs.values()] == ["BTC-USD"]
+
+
+def test_a_network_that_is_cut_during_the_upload_starts_nothing(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    aws.cut_uploads = True
+    with pytest.raises(AwsError, match="AWS must answer s3:PutObject"):
+        sent(planned(), tmp_path)
+    assert (aws.objects(), aws.runs, Jobs(tmp_path).all()) == ({}, {}, ())
+    aws.cut_uploads = False
+    assert len(sent(planned(), tmp_path)) == 3
+
+
+def test_a_failure_half_way_stops_what_this_call_has_started(aws: Aws, tmp_path: Path) -> None:
+    aws.quotas["ml.g5.xlarge for training job usage"] = 2
+    with pytest.raises(AwsError, match=r"ResourceLimitExceeded.*ask for a higher quota"):
+        sent(planned(), tmp_path)
+    assert [run.status for run in aws.runs.values()] == ["Stopping", "Stopping"]
+
+
+def test_a_failure_leaves_alone_what_ran_before(aws: Aws, tmp_path: Path) -> None:
+    sent(planned(symbols=("BTC-USD",)), tmp_path)
+    aws.quotas["ml.g5.xlarge for training job usage"] = 2
+    with pytest.raises(AwsError):
+        sent(planned(), tmp_path)
+    assert [run.status for run in aws.runs.values()] == ["InProgress", "Stopping"]
+
+
+def test_a_file_that_somebody_has_changed_in_the_bucket_is_not_used(aws: Aws, tmp_path: Path) -> None:
+    key = next(request.parameters["Key"] for request in planned().requests if request.parameters["Key"].endswith("crpbot.zip"))
+    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"another program", ChecksumAlgorithm="SHA256")
+    with pytest.raises(CloudError, match="somebody changed it"):
+        sent(planned(), tmp_path)
+    assert aws.runs == {}
+
+
+def test_ec2_starts_one_machine_however_often_it_is_asked(aws: Aws, tmp_path: Path) -> None:
+    first = sent(planned(EC2), tmp_path)
+    again = sent(planned(EC2), tmp_path)
+    assert first == again
+    assert len({job.instance_id for job in first}) == 1
+    found = machines(Door("us-east-1"))
+    assert [one["InstanceId"] for one in found] == [first[0].instance_id]
+    assert found[0]["IamInstanceProfile"]["Arn"].endswith("instance-profile/crpbot-instance")
+    ec2 = aws.client("ec2")
+    told = ec2.describe_instance_attribute(InstanceId=first[0].instance_id, Attribute="instanceInitiatedShutdownBehavior")
+    assert told["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
+    group = ec2.describe_security_groups(GroupNames=["crpbot-no-inbound"])["SecurityGroups"][0]
+    assert group["IpPermissions"] == []
+    stop(first[0], Door("us-east-1"))
+    assert machines(Door("us-east-1"))[0]["State"]["Name"] == "terminated"
+    stop(first[0], Door("us-east-1"))  # what has ended is left alone
+    third = sent(planned(EC2), tmp_path)
+    assert third[0].instance_id != first[0].instance_id
+    assert third[0].attempt == 2
+
+
+def test_sweep_ends_what_is_late_and_leaves_alone_what_is_not(aws: Aws, tmp_path: Path) -> None:
+    machine = sent(planned(EC2), tmp_path / "a")[0]
+    job = sent(planned(symbols=("BTC-USD",)), tmp_path / "b")[0]
+    other = aws.client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    door = Door("us-east-1")
+    began = int(aws.runs[job.run].created * 1_000)
+    assert [one.late for one in sweep(door, now=began, dry=False)] == [False, False]
+    hours = began + 10 * 3_600_000
+    assert [one.late for one in sweep(door, now=hours, dry=True)] == [True, True]
+    assert aws.runs[job.run].status == "InProgress"
+    ended: list[Any] = []
+    sweep(door, now=hours, dry=False, told=ended.append)
+    assert {one.id for one in ended} == {machine.instance_id, job.run}
+    states = {one["InstanceId"]: one["State"]["Name"] for one in machines(door)}
+    assert states == {machine.instance_id: "terminated"}
+    left = aws.client("ec2").describe_instances(InstanceIds=[other])["Reservations"][0]["Instances"][0]
+    assert left["State"]["Name"] == "running"  # it is not ours
+    assert aws.runs[job.run].status == "Stopping"
+
+
+def test_records_are_read_whole_or_not_at_all(tmp_path: Path, aws: Aws) -> None:
+    job = sent(planned(symbols=("BTC-USD",)), tmp_path)[0]
+    jobs = Jobs(tmp_path)
+    assert jobs.chosen(("BTC-USD",)) == jobs.chosen((job.name,)) == jobs.chosen(()) == (job,)
+    with pytest.raises(CloudError, match="sent from here, found DOGE-USD"):
+        jobs.chosen(("DOGE-USD",))
+    with pytest.raises(CloudError, match="found none"):
+        Jobs(tmp_path / "empty").chosen(())
+    (tmp_path / "cloud" / "jobs" / f"{job.name}.json").write_text('{"format": "crpbot.cloud-job/1"}')
+    with pytest.raises(CloudError, match="must be a whole record"):
+        jobs.all()
+    assert dataclasses.is_dataclass(job)
+    assert aws.runs
