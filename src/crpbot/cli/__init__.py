@@ -36,7 +36,6 @@ app = typer.Typer(
 _EXTRAS = {
     "torch": "train",
     "onnx": "train",
-    "scipy": "train",
     "sklearn": "train",
     "ccxt": "live",
     "boto3": "cloud",
