@@ -7,7 +7,8 @@ from models import market, model
 
 from crpbot.errors import RegistryError
 from crpbot.factory import diagnose
-from crpbot.model.checkpoint import save_checkpoint
+from crpbot.model.loading import file_sha256, load_checkpoint
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.quality.gates import Verdict
 from crpbot.quality.report.data import Judgement
 from crpbot.registry import Registry, decide
@@ -92,6 +93,43 @@ def test_a_model_that_was_changed_may_not_speak(tmp_path: Path, judgement: Judge
     registry.checkpoint(entry).write_bytes(b"other")
     with pytest.raises(RegistryError, match="must be the checkpoint that was promoted"):
         registry.checkpoint(entry)
+
+
+def test_the_deployed_form_speaks_and_is_proven_to_be_the_one_that_was_promoted(
+    tmp_path: Path, judgement: Judgement, file: Path
+) -> None:
+    registry = Registry(tmp_path)
+    registry.record(passing(judgement), file, now=0)
+    registry.record(judgement, file, now=0)
+    (entry,) = registry.entries()
+    kept, refused = (json.loads(line)["onnx_sha256"] for line in (tmp_path / "ledger.jsonl").read_text().splitlines())
+    path = registry.deployed(entry)
+    assert (kept, refused) == (entry.onnx_sha256, None)
+    assert load_checkpoint(path).network.checkpoint_sha256 == entry.sha256 == file_sha256(file)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(RegistryError, match="must be the deployed form that was promoted"):
+        registry.deployed(entry)
+    path.unlink()
+    with pytest.raises(RegistryError, match="found another or none"):
+        registry.deployed(entry)
+
+
+def test_what_was_promoted_before_there_was_a_deployed_form_speaks_from_its_checkpoint(
+    tmp_path: Path, judgement: Judgement, file: Path
+) -> None:
+    registry = Registry(tmp_path)
+    registry.record(passing(judgement), file, now=0)
+    plain = json.loads((tmp_path / "registry.json").read_text())
+    del plain["models"][0]["onnx_sha256"]
+    (tmp_path / "registry.json").write_text(json.dumps(plain))
+    (entry,) = registry.entries()
+    assert registry.deployed(entry) == registry.checkpoint(entry)
+
+
+def test_a_deployed_form_is_not_promoted(tmp_path: Path, judgement: Judgement) -> None:
+    with pytest.raises(RegistryError, match=r"must be the \.pt file"):
+        Registry(tmp_path / "r").record(passing(judgement), tmp_path / "model.onnx", now=0)
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_file_that_changed_after_it_was_judged_is_not_promoted(tmp_path: Path, judgement: Judgement, file: Path) -> None:

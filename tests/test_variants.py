@@ -11,8 +11,9 @@ from crpbot.dataset.labels import classify, label_digest, label_moves
 from crpbot.factory import diagnose
 from crpbot.making.model import make_model
 from crpbot.market.candles import MINUTE
-from crpbot.model.checkpoint import Checkpoint, save_checkpoint
+from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.loading import load_checkpoint
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe
 from crpbot.signals.signal import newest_signal
 

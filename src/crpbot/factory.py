@@ -1,26 +1,20 @@
-"""The story, top to bottom: what happens to candles until a model may speak."""
+"""The story, top to bottom: what happens to candles until a model may speak. What needs torch is imported where it is used."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crpbot.dataset.features.sets import feature_set
 from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, DatasetError
-from crpbot.making.jobs import Done, Job, Report, fitting_workers, grid, run_here
-from crpbot.making.model import check_enough
 from crpbot.market.candles import Candles
 from crpbot.market.source import Source, SourceKind, open_source
-from crpbot.model.checkpoint import save_checkpoint
+from crpbot.model.export import export_onnx
 from crpbot.model.folder import checkpoint_name
-from crpbot.model.loading import ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
+from crpbot.model.loading import ONNX_SUFFIX, ModelFile, checkpoint_in, checkpoint_of, open_model, subject_in
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.model.subject import Output, function_subject
-from crpbot.model.training import Epoch
-from crpbot.quality.audit.audit import Audit, audit_pipeline
-from crpbot.quality.audit.pipeline import Pipeline
-from crpbot.quality.audit.rows_file import read_rows
-from crpbot.quality.audit.subject import pipeline_of
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats
@@ -30,6 +24,12 @@ from crpbot.quality.report.html import report_page
 from crpbot.registry import Decision, Registry
 from crpbot.signals.backtest import Backtest, backtest
 from crpbot.signals.signal import Signal, newest_signal
+
+if TYPE_CHECKING:
+    from crpbot.making.jobs import Done, Job, Report
+    from crpbot.model.training import Epoch
+    from crpbot.quality.audit.audit import Audit
+    from crpbot.quality.audit.pipeline import Pipeline
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +61,8 @@ def run(
     seed: int,
     out: Path,
     now: Callable[[], int],
-    watch: Report = lambda _, __: None,
-    done: Done = lambda _, __: None,
+    watch: "Report" = lambda _, __: None,
+    done: "Done" = lambda _, __: None,
     workers: int = 1,
 ) -> tuple[Outcome, ...]:
     """Do the main job for each symbol and write `out`: a model folder each, the registry, and `report.html`.
@@ -81,6 +81,9 @@ def run(
             this machine has processors and memory for.
 
     """
+    from crpbot.making.jobs import fitting_workers, grid, run_here
+    from crpbot.making.model import check_enough
+
     registry = Registry(out / "registry")
     markets = {symbol: source.read(symbol) for symbol in symbols}
     for symbol, candles in markets.items():
@@ -88,7 +91,7 @@ def run(
     jobs = grid(symbols, recipe, source=source.kind, gates=gates, out=out, seed=seed)
     outcomes: dict[str, Outcome] = {}
 
-    def ended(job: Job, judgement: Judgement) -> None:
+    def ended(job: "Job", judgement: Judgement) -> None:
         """Go on with a model as soon as it is there: another one may yet fail."""
         outcomes[job.symbol] = _let_speak(registry, job, judgement, markets[job.symbol], now)
         done(job, judgement)
@@ -99,7 +102,7 @@ def run(
     return in_order
 
 
-def _let_speak(registry: Registry, job: Job, judgement: Judgement, candles: Candles, now: Callable[[], int]) -> Outcome:
+def _let_speak(registry: Registry, job: "Job", judgement: Judgement, candles: Candles, now: Callable[[], int]) -> Outcome:
     """Ask the registry about a new model; follow it and take its newest signal where it may speak."""
     file = job.folder / checkpoint_name(job.symbol, job.recipe.name)
     decision = registry.record(judgement, file, now=now())
@@ -122,7 +125,7 @@ def diagnose(
     features: tuple[str, ...] | None = None,
     output: Output = "probabilities",
     called: str | None = None,
-    history: tuple[Epoch, ...] = (),
+    history: "tuple[Epoch, ...]" = (),
 ) -> Judgement:
     """Diagnose any model on `candles`, and hold the gates against it: what is wrong, why, the proof, and what to do.
 
@@ -192,9 +195,15 @@ def repair(
         CrpbotError: the file or the candles cannot be used.
 
     """
+    from crpbot.model.pt_file import save_checkpoint
+
     opened, out = model if isinstance(model, ModelFile) else open_model(Path(model)), Path(out)
     if out.suffix != ".pt" or out.resolve() == opened.path.resolve():
         raise CheckpointError(f"a repaired checkpoint must be another .pt file, found {out}; name one")
+    if opened.deployed is not None:
+        raise CheckpointError(
+            f"a repair must start from a .pt file, found the deployed form {opened.path}; repair what it was made from"
+        )
     checkpoint = checkpoint_in(opened, features=features)
     brought = None if scaler is None else checkpoint_in(opened, scaler=Path(scaler), features=features)
     if not isinstance(candles, Candles):
@@ -207,8 +216,51 @@ def repair(
     return repaired
 
 
+def export(
+    model: Path | str | ModelFile,
+    *,
+    out: Path | str,
+    form: str,
+    scaler: Path | str | None = None,
+    features: tuple[str, ...] | None = None,
+) -> tuple[Path, ...]:
+    """Write a checkpoint in another form, after proof that it says the same.
+
+    Args:
+        model: a checkpoint file, ours or foreign, or its model folder.
+        out: the new file.
+        form: `onnx`, the deployed form; or `seed`, the founding `.pt` file with its scaler beside it.
+        scaler: file with the scaler of a checkpoint that lacks one.
+        features: names of the inputs of a foreign file that does not say.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CrpbotError: the file cannot be used, or cannot be written in that form.
+
+    """
+    opened, out = model if isinstance(model, ModelFile) else open_model(Path(model)), Path(out)
+    suffixes = {"onnx": ONNX_SUFFIX, "seed": ".pt"}
+    if form not in suffixes:
+        raise CheckpointError(f"a form must be one of {', '.join(suffixes)}, found {form!r}; choose one")
+    if out.suffix != suffixes[form] or out.resolve() == opened.path.resolve():
+        raise CheckpointError(
+            f"the form {form} must be written to another file that ends in {suffixes[form]}, found {out}; name one"
+        )
+    checkpoint = checkpoint_in(opened, scaler=None if scaler is None else Path(scaler), features=features)
+    if form == "seed":
+        from crpbot.model.seed import export_seed
+
+        return export_seed(checkpoint, out)
+    if opened.deployed is not None:
+        raise CheckpointError(f"a deployed form must be made from a .pt file, found {opened.path}, which is one already; copy it")
+    export_onnx(checkpoint, out, checkpoint_sha256=opened.sha256)
+    return (out,)
+
+
 def audit(
-    model: Path | str | ModelFile | Pipeline,
+    model: "Path | str | ModelFile | Pipeline",
     candles: Candles | Path | str | None = None,
     *,
     source: SourceKind | None = None,
@@ -223,7 +275,7 @@ def audit(
     features: tuple[str, ...] | None = None,
     seed: int = 0,
     told: Callable[[str], None] = lambda _: None,
-) -> Audit:
+) -> "Audit":
     """Ask whether a result was earned: leaks on the way from candles to probabilities, luck, and made-up markets.
 
     Args:
@@ -246,6 +298,11 @@ def audit(
         CrpbotError: the file, the rows or the candles cannot be used.
 
     """
+    from crpbot.quality.audit.audit import audit_pipeline
+    from crpbot.quality.audit.pipeline import Pipeline
+    from crpbot.quality.audit.rows_file import read_rows
+    from crpbot.quality.audit.subject import pipeline_of
+
     if claim is not None and not 0 < claim <= 1:
         raise DatasetError(f"a claim must be an accuracy above 0 and at most 1, found {claim:g}; 70 % is 0.70")
     if trials < 1:

@@ -9,7 +9,9 @@ from typing import Literal
 from crpbot.disk import whole_file, write_whole
 from crpbot.errors import RegistryError
 from crpbot.market.candles import utc
-from crpbot.model.loading import file_sha256
+from crpbot.model.export import PROBE_ROWS, export_onnx
+from crpbot.model.loading import ONNX_SUFFIX, file_sha256
+from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.report.data import Judgement
 
 Stage = Literal["live", "shadow"]
@@ -26,6 +28,7 @@ class Entry:
         sha256: digest of the checkpoint, and its name in the registry's `models` folder.
         file: the checkpoint's name.
         reason: why it has this stage.
+        onnx_sha256: digest of its deployed form; None for one that was promoted before there was such a form.
 
     """
 
@@ -34,6 +37,7 @@ class Entry:
     sha256: str
     file: str
     reason: str
+    onnx_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Registry:
     """The models under one folder.
 
     `registry.json` says which model of each symbol is live or in shadow; `models/SHA256.pt` are the checkpoints themselves, which
-    never change; `ledger.jsonl` is appended to and never rewritten.
+    never change, and `models/SHA256.onnx` their deployed forms; `ledger.jsonl` is appended to and never rewritten.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,10 +113,23 @@ class Registry:
             raise RegistryError(f"{path} must be the checkpoint that was promoted, found another or none; promote it again")
         return path
 
+    def deployed(self, entry: Entry) -> Path:
+        """Return the file that an entry is served from, after proof that it is the one that was written when it was promoted.
+
+        That is its deployed form, or the checkpoint itself where it has none.
+        """
+        if entry.onnx_sha256 is None:
+            return self.checkpoint(entry)
+        path = self._onnx(entry.sha256)
+        if not path.exists() or file_sha256(path) != entry.onnx_sha256:
+            raise RegistryError(f"{path} must be the deployed form that was promoted, found another or none; promote it again")
+        return path
+
     def record(self, judgement: Judgement, checkpoint: Path, *, now: int) -> Decision:
         """Decide about a freshly judged model, keep it if it passed, and write the decision to the ledger.
 
-        A refusal leaves the current model of the symbol where it is.
+        A refusal leaves the current model of the symbol where it is. The deployed form of a model that is kept is made anew from
+        the checkpoint that was judged: one that lies beside it is not believed.
 
         Args:
             judgement: made from the file just now.
@@ -120,16 +137,27 @@ class Registry:
             now: milliseconds of UTC, for the ledger.
 
         """
+        if checkpoint.suffix == ONNX_SUFFIX:
+            raise RegistryError(f"what is promoted must be the .pt file, found the deployed form {checkpoint}; name the .pt")
         decision = decide(judgement)
         diagnosis = judgement.diagnosis
         symbol, sha256 = diagnosis.model.symbol, diagnosis.model.sha256
         self._folder.mkdir(parents=True, exist_ok=True)
+        onnx_sha256 = None
         if decision.stage is not None and symbol is not None:
             if file_sha256(checkpoint) != sha256:
                 raise RegistryError(f"{checkpoint} must be the file that was judged, but it has changed since; judge it again")
-            entry = Entry(symbol=symbol, stage=decision.stage, sha256=sha256, file=checkpoint.name, reason=decision.reason)
             with whole_file(self._folder / "models" / f"{sha256}.pt") as partial:
                 shutil.copyfile(checkpoint, partial)
+            onnx_sha256 = self._deploy(diagnosis)
+            entry = Entry(
+                symbol=symbol,
+                stage=decision.stage,
+                sha256=sha256,
+                file=checkpoint.name,
+                reason=decision.reason,
+                onnx_sha256=onnx_sha256,
+            )
             kept = [one for one in self.entries() if (one.symbol, one.stage) != (symbol, decision.stage)]
             models = sorted([*kept, entry], key=lambda one: (one.stage, one.symbol))
             plain = {"format": FORMAT, "models": [asdict(one) for one in models]}
@@ -138,6 +166,7 @@ class Registry:
             "time": utc(now),
             "symbol": symbol,
             "sha256": sha256,
+            "onnx_sha256": onnx_sha256,
             "recipe": diagnosis.model.recipe,
             "candles_sha256": diagnosis.data.sha256,
             "gate_table": judgement.verdict.table,
@@ -147,3 +176,14 @@ class Registry:
         with (self._folder / "ledger.jsonl").open("a") as ledger:
             ledger.write(json.dumps(line) + "\n")
         return decision
+
+    def _deploy(self, diagnosis: Diagnosis) -> str:
+        """Write the deployed form of the checkpoint that was judged, and return its digest."""
+        assert diagnosis.checkpoint is not None
+        sha256, seen = diagnosis.model.sha256, diagnosis.judged.x[-PROBE_ROWS:]
+        path, probe = self._onnx(sha256), seen if seen.shape[1] else None  # a settled judgement has left its features behind
+        export_onnx(diagnosis.checkpoint, path, checkpoint_sha256=sha256, probe=probe)
+        return file_sha256(path)
+
+    def _onnx(self, sha256: str) -> Path:
+        return self._folder / "models" / f"{sha256}.onnx"

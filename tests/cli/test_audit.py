@@ -17,9 +17,10 @@ from crpbot.errors import DatasetError
 from crpbot.factory import audit
 from crpbot.making.model import train_model
 from crpbot.market.files import write_candles
-from crpbot.model.checkpoint import Checkpoint, save_checkpoint
+from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.loading import load_checkpoint, open_model, subject_in
 from crpbot.model.network import Normalizer
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.quality.audit.audit import Audit
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from models import market, model
 from shell import crpbot
 
 from crpbot.market.files import write_candles
-from crpbot.model.checkpoint import save_checkpoint
+from crpbot.model.pt_file import save_checkpoint
 
 pytestmark = pytest.mark.slow  # each starts an interpreter and torch
 

@@ -24,7 +24,7 @@ from crpbot.model.recipe import recipe_text
 
 pytestmark = pytest.mark.slow  # each starts an interpreter, and most of them torch
 
-COMMANDS = ["run", "features", "train", "diagnose", "audit", "repair", "promote", "backtest", "models", "signal"]
+COMMANDS = ["run", "features", "train", "diagnose", "audit", "repair", "promote", "export", "backtest", "models", "signal"]
 NOISE = "synthetic:level-noise:6000"
 
 
@@ -47,10 +47,21 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: crpbot {command}" in " ".join(done.stdout.split())
 
 
+def test_a_checkpoint_is_exported(place: Path, tmp_path: Path) -> None:
+    folder = place / "R" / "BTC-USD"
+    done = crpbot("export", folder, "--format", "onnx", "-o", tmp_path / "m.onnx")
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "m.onnx"))
+    assert (tmp_path / "m.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
+    done = crpbot("export", folder, "--format", "pickle", "-o", tmp_path / "m.onnx")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "one of onnx, seed" in done.stderr
+
+
 def test_a_run_makes_the_deliverables_and_says_what_it_found(place: Path) -> None:
     names = {file.name for file in (place / "R" / "BTC-USD").iterdir()}
     assert names == {
-        "lstm_BTC-USD_v7_enhanced.pt", "scaler_BTC-USD.pkl", "recipe.toml", "diagnosis.json", "report.html", "training.jsonl"
+        "lstm_BTC-USD_v7_enhanced.pt", "scaler_BTC-USD.pkl", "model.onnx",
+        "recipe.toml", "diagnosis.json", "report.html", "training.jsonl",
     }  # fmt: skip
     assert (place / "R" / "report.html").read_text().startswith("<!doctype html>")
     text = (place / "run.txt").read_text()

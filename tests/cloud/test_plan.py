@@ -215,7 +215,7 @@ def test_the_package_is_this_code_and_the_same_bytes_twice(monkeypatch: pytest.M
     with zipfile.ZipFile(io.BytesIO(first.blobs[0].content)) as archive:
         assert {"crpbot/__init__.py", "crpbot/cloud/worker.py", "crpbot/cloud/user_data.sh"} <= set(archive.namelist())
         assert not [name for name in archive.namelist() if name.endswith(".pyc") or "__pycache__" in name]
-    assert {"boto3", "numpy", "polars", "scikit-learn", "scipy", "typer"} <= set(pack.requirements().split())
+    assert {"boto3", "numpy", "polars", "scikit-learn", "typer"} <= set(pack.requirements().split())
     assert not {"torch", "pytest", "moto"} & set(pack.requirements().split())
     assert not re.search(r"^(torch|nvidia-.*|triton)==", pack.constraints(), re.MULTILINE)
 

@@ -9,8 +9,9 @@ from models import model
 from crpbot.cloud.aws import Aws as Door
 from crpbot.cloud.share import parse, pull, push
 from crpbot.errors import CrpbotError
-from crpbot.model.checkpoint import to_bytes
+from crpbot.factory import export
 from crpbot.model.loading import file_sha256
+from crpbot.model.pt_file import to_bytes
 
 pytestmark = pytest.mark.slow
 NAME = "lstm_BTC-USD_v7_enhanced.pt"
@@ -50,6 +51,12 @@ def test_an_altered_model_is_neither_pulled_nor_pushed(aws: Aws, checkpoint: Pat
     checkpoint.write_bytes(b"no checkpoint")
     with pytest.raises(CrpbotError):
         push(checkpoint, "s3://models", door)
+
+
+def test_a_deployed_form_is_not_pushed(checkpoint: Path) -> None:
+    (deployed,) = export(checkpoint, out=checkpoint.with_name("model.onnx"), form="onnx")
+    with pytest.raises(CrpbotError, match=r"name the \.pt"):
+        push(deployed, "s3://models", Door("us-east-1"))
 
 
 def test_the_bucket_of_somebody_else_gets_no_model(aws: Aws, checkpoint: Path) -> None:

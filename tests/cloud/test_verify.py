@@ -16,8 +16,8 @@ from crpbot.cloud.contract import Contract
 from crpbot.cloud.verify import TOLERANCE, Expected, accept, differences
 from crpbot.cloud.worker import hand_over
 from crpbot.errors import CrpbotError
-from crpbot.model.checkpoint import to_bytes
 from crpbot.model.loading import load_checkpoint
+from crpbot.model.pt_file import to_bytes
 
 CANDLES = market(rows=6_000)
 RECIPE = quick(epochs=2)
@@ -69,7 +69,7 @@ def test_what_is_sound_takes_its_place_whole(artefact: Path, tmp_path: Path) -> 
     judgement = accept(packed(artefact), EXPECTED, CANDLES, out=tmp_path / "out")
     placed = tmp_path / "out" / "BTC-USD"
     assert {one.name for one in placed.iterdir()} == {one.name for one in artefact.iterdir()} - {MANIFEST}
-    for name in (NAME, "scaler_BTC-USD.pkl", "recipe.toml", "training.jsonl"):
+    for name in (NAME, "scaler_BTC-USD.pkl", "model.onnx", "recipe.toml", "training.jsonl"):
         assert (placed / name).read_bytes() == (artefact / name).read_bytes(), name
     stored, theirs = (json.loads((folder / "diagnosis.json").read_text()) for folder in (placed, artefact))
     assert stored["metrics"] == theirs["metrics"]
@@ -81,8 +81,10 @@ def test_files_that_could_do_something_are_not_taken(artefact: Path, tmp_path: P
     """The scaler of a stranger is a program, and so may be a report: both are made again here."""
     (artefact / "scaler_BTC-USD.pkl").write_bytes(b"cos\nsystem\n(S'touch evil'\ntR.")
     (artefact / "report.html").write_text("<script>alert(1)</script>")
+    (artefact / "model.onnx").write_bytes(b"another")
     accept(packed(artefact), EXPECTED, CANDLES, out=tmp_path / "out")
     assert b"system" not in (tmp_path / "out" / "BTC-USD" / "scaler_BTC-USD.pkl").read_bytes()
+    assert load_checkpoint(tmp_path / "out" / "BTC-USD" / "model.onnx").symbol == "BTC-USD"
     assert "alert(1)" not in (tmp_path / "out" / "BTC-USD" / "report.html").read_text()
 
 

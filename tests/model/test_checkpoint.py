@@ -13,11 +13,12 @@ from crpbot.dataset.features.sets import feature_set
 from crpbot.dataset.labels import LabelRule
 from crpbot.errors import CheckpointError
 from crpbot.making.model import make_model
-from crpbot.model.checkpoint import Checkpoint, save_checkpoint, to_bytes
+from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.export import export_scaler
 from crpbot.model.folder import PARTIAL, model_folder
 from crpbot.model.loading import load_checkpoint
 from crpbot.model.network import Normalizer
+from crpbot.model.pt_file import save_checkpoint, to_bytes
 
 FIRST = assemble(market(), feature_set("founding-72"), LabelRule(kind="horizon", horizon=15)).x[:200]
 
@@ -74,7 +75,7 @@ def without_normalizer() -> Checkpoint:
 
 def load_bytes(content: bytes) -> Checkpoint:
     from crpbot.model.archive import read_archive
-    from crpbot.model.checkpoint import read_ours
+    from crpbot.model.pt_file import read_ours
 
     return read_ours(read_archive(content, where="it"), where="it")
 

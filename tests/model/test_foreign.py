@@ -245,7 +245,7 @@ def test_a_function_that_is_no_model_is_refused(function: object, features: tupl
 def test_reading_leaves_the_payload_alone(tmp_path: Path) -> None:
     opened = open_model(saved(WITH_SCALER["another-order"], tmp_path))
     before = copy.deepcopy(opened.payload["model_state_dict"])
-    network = subject_in(opened).network
+    network = subject_in(opened).checkpoint.network
     with torch.no_grad():
         network.fc1.weight.zero_()
     np.testing.assert_array_equal(opened.payload["model_state_dict"]["fc1.weight"], before["fc1.weight"])

@@ -23,9 +23,10 @@ from crpbot.market.files import read_candles
 from crpbot.market.synthetic import make_market
 from crpbot.model.archive import read_archive
 from crpbot.model.calibration import softmax
-from crpbot.model.checkpoint import Checkpoint, to_bytes
+from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.loading import ModelFile
 from crpbot.model.network import Normalizer
+from crpbot.model.pt_file import to_bytes
 from crpbot.model.subject import subject_of
 from crpbot.quality import metrics
 from crpbot.quality.bootstrap import DAY
@@ -355,12 +356,12 @@ def test_layers_are_measured_as_numpy_measures_them() -> None:
     state = {name: tensor.double().numpy() for name, tensor in checkpoint.network.state_dict().items()}
     z = ((x - state["normalizer.mean"]) / state["normalizer.scale"]).astype(np.float32).astype(float)
     before = z @ state["fc1.weight"].T + state["fc1.bias"]
-    layer = measure_layers(checkpoint.network, x)[0]
+    layer = measure_layers(checkpoint.weights, x)[0]
     assert layer.size == pytest.approx(np.abs(before).mean(), rel=1e-4)
     assert layer.largest == pytest.approx(np.abs(before).max(), rel=1e-4)
     shift = np.abs(before.mean(axis=0) - state["bn1.running_mean"]) / np.sqrt(state["bn1.running_var"])
     assert layer.shift == pytest.approx(np.quantile(shift, 0.5, method="lower"), rel=1e-2)
-    push = measure_pushes(checkpoint.network, checkpoint.features, x)[0]
+    push = measure_pushes(checkpoint.weights, checkpoint.features, x)[0]
     column = checkpoint.features.index(push.feature)
     assert push.product == pytest.approx(np.abs(z[:, column]).mean() * np.abs(state["fc1.weight"][:, column]).max(), rel=1e-5)
 

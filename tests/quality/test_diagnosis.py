@@ -15,7 +15,8 @@ from crpbot.errors import DatasetError
 from crpbot.factory import diagnose
 from crpbot.market.candles import Candles
 from crpbot.market.synthetic import make_market
-from crpbot.model.checkpoint import Checkpoint, to_bytes
+from crpbot.model.checkpoint import Checkpoint
+from crpbot.model.pt_file import to_bytes
 from crpbot.model.subject import subject_of
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.report.data import Judgement, weigh, write_predictions

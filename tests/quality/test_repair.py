@@ -11,8 +11,9 @@ from models import market, model
 
 from crpbot.errors import CheckpointError, DatasetError
 from crpbot.factory import diagnose, repair
-from crpbot.model.checkpoint import Checkpoint, save_checkpoint
+from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.loading import load_checkpoint, open_model
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.remedies import tempered
 from crpbot.registry import decide
 

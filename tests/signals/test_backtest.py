@@ -13,7 +13,7 @@ from crpbot.dataset.labels import DOWN, UP
 from crpbot.errors import DatasetError, PlanError
 from crpbot.factory import diagnose
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.model.checkpoint import save_checkpoint
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.subject import Subject, function_subject, subject_of
 from crpbot.quality.rows import Block
 from crpbot.signals.backtest import Backtest, backtest

@@ -7,7 +7,22 @@ from typing import Any
 import typer
 
 from crpbot import __version__
-from crpbot.cli import audit, backtest, candles, cloud, diagnose, doctor, features, models, promote, repair, run, signal, train
+from crpbot.cli import (
+    audit,
+    backtest,
+    candles,
+    cloud,
+    diagnose,
+    doctor,
+    export,
+    features,
+    models,
+    promote,
+    repair,
+    run,
+    signal,
+    train,
+)
 from crpbot.errors import CrpbotError
 
 app = typer.Typer(
@@ -20,6 +35,7 @@ app = typer.Typer(
 
 _EXTRAS = {
     "torch": "train",
+    "onnx": "train",
     "sklearn": "train",
     "ccxt": "live",
     "boto3": "cloud",
@@ -44,7 +60,7 @@ def _top(
         typer.echo(context.get_help())
 
 
-for command in (run, features, train, diagnose, audit, repair, promote, backtest, signal, doctor):
+for command in (run, features, train, diagnose, audit, repair, promote, export, backtest, signal, doctor):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])

@@ -68,7 +68,7 @@ def command(
     signals = []
     for entry in entries:
         rows = open_source(candles, symbols=(entry.symbol,), seed=seed).read(entry.symbol)
-        checkpoint = load_checkpoint(registry.checkpoint(entry))
+        checkpoint = load_checkpoint(registry.deployed(entry))
         signals.append(
             newest_signal(checkpoint, rows, stage=entry.stage, now=now(), threshold=threshold, preset=chosen, rules=rules)
         )

@@ -37,6 +37,10 @@ def push(model: Path, address: str, aws: Aws) -> str:
 
     """
     opened = open_model(model)
+    if opened.deployed is not None:
+        raise CloudError(
+            f"what is pushed must be a .pt file, from which the deployed form is made; found {opened.path}: name the .pt"
+        )
     checkpoint_in(opened)  # a file that cannot predict is not worth a place
     bucket, prefix = parse(address)
     key = f"{prefix}{opened.sha256}/{opened.path.name}"

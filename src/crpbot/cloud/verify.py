@@ -17,8 +17,8 @@ from crpbot.errors import CloudError
 from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.checkpoint import Checkpoint
-from crpbot.model.export import export_scaler
-from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
+from crpbot.model.export import PROBE_ROWS, export_onnx, export_scaler
+from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import load_checkpoint
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
@@ -52,7 +52,8 @@ class Expected:
 def accept(archive: Path, expected: Expected, candles: Candles, *, out: Path) -> Judgement:
     """Verify an artefact and place its model folder at `out`/SYMBOL; nothing is placed unless everything is right.
 
-    Of what came, only the checkpoint is taken, and read as data. Its scaler, report, recipe and diagnosis are made again here.
+    Of what came, only the checkpoint is taken, and read as data. Its scaler, deployed form, report, recipe and diagnosis are made
+    again here.
 
     Raises:
         CrpbotError: something is not what was ordered.
@@ -67,6 +68,8 @@ def accept(archive: Path, expected: Expected, candles: Candles, *, out: Path) ->
         with model_folder(target) as partial:
             shutil.copyfile(folder / name, partial / name)
             export_scaler(checkpoint, partial / scaler_name(expected.symbol))
+            made_from, probe = judgement.diagnosis.model.sha256, judgement.diagnosis.judged.x[-PROBE_ROWS:]
+            export_onnx(checkpoint, partial / ONNX_NAME, checkpoint_sha256=made_from, probe=probe)
             write_whole(partial / "recipe.toml", expected.recipe.to_toml())
             write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in judgement.history))
             write_whole(partial / "diagnosis.json", judgement.to_json())

@@ -15,16 +15,16 @@ from crpbot.errors import DatasetError
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.calibration import refit_temperature
-from crpbot.model.checkpoint import Checkpoint, Label, Origin, save_checkpoint
-from crpbot.model.export import export_scaler
-from crpbot.model.folder import checkpoint_name, model_folder, scaler_name
+from crpbot.model.checkpoint import Checkpoint, Label, Origin
+from crpbot.model.export import PROBE_ROWS, export_onnx, export_scaler
+from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
+from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Rows, Trained, Watch, train
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
-from crpbot.quality.repair import PROBE_ROWS
 from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
 
@@ -69,13 +69,16 @@ def train_model(
         )
         name = checkpoint_name(symbol, recipe.name)
         save_checkpoint(checkpoint, partial / name, probe=probe)
-        if checkpoint.network.normalizer is not None:
+        if checkpoint.weights.normalizer is not None:
             export_scaler(checkpoint, partial / scaler_name(symbol))
         write_whole(partial / "recipe.toml", recipe.to_toml())
         write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in trained.history))
         opened = open_model(partial / name)
+        subject = subject_in(opened)
+        assert subject.checkpoint is not None
+        export_onnx(subject.checkpoint, partial / ONNX_NAME, checkpoint_sha256=opened.sha256, probe=probe)
         diagnosis = diagnose_subject(
-            subject_in(opened),
+            subject,
             candles,
             path=str((called or folder) / name),
             sha256=opened.sha256,

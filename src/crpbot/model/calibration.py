@@ -1,11 +1,13 @@
 """Calibration: one temperature, refitted by likelihood on rows that the weights have not seen."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.model.network import DirectionNetwork, predict_logits
+if TYPE_CHECKING:
+    from crpbot.model.network import DirectionNetwork
 
 LEAST, MOST = 0.05, 20.0
 """The bounds of a temperature. One at its bound is reported as a cause."""
@@ -58,10 +60,10 @@ def fit_temperature(logits: NDArray[np.float64], y: NDArray[np.int64], *, least:
     return math.exp(-at)
 
 
-def refit_temperature(network: DirectionNetwork, x: NDArray[np.float64], y: NDArray[np.int64]) -> None:
+def refit_temperature(network: "DirectionNetwork", x: NDArray[np.float64], y: NDArray[np.int64]) -> None:
     """Set the temperature of `network` to the most likely one on raw features `x` with labels `y`."""
     assert network.temperature is not None
-    logits = predict_logits(network, x) * network.temperature.item()
+    logits = network.serve(x) * network.temperature.item()
     network.temperature.data.fill_(fit_temperature(logits, y))
 
 

@@ -1,34 +1,28 @@
-"""The checkpoint: one file that is enough to predict, and that cannot lose its normalizer."""
+"""The checkpoint: a network and everything that must travel with it, and the header that says all but the weights."""
 
-import io
-import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from crpbot.dataset.baselines import OneFeatureRule
 from crpbot.dataset.features.sets import FeatureSet, feature_set
 from crpbot.dataset.labels import CLASSES, Exits, LabelRule
-from crpbot.disk import write_whole
 from crpbot.errors import CheckpointError, RecipeError
 from crpbot.market.files import SYMBOL
-from crpbot.model.archive import read_archive
 from crpbot.model.calibration import softmax
-from crpbot.model.network import TINIEST, DirectionNetwork, predict_logits
 from crpbot.model.recipe import Recipe, recipe_from_dict
+from crpbot.model.weights import TINIEST, Network, Scaling, Weights
 
 FORMAT = "crpbot.checkpoint/2"
 _Record = TypeVar("_Record")
 LONGEST_TEXT = 400
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +113,12 @@ class Repair:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Checkpoint:
-    """A network and everything that must travel with it.
+class Header:
+    """Everything that a checkpoint says of itself, apart from its weights.
 
     A foreign checkpoint, not written by crpbot, has no symbol, recipe, label or origin.
 
     Attributes:
-        network: in evaluation mode, on the processor.
         features: names of the inputs, in their order.
         symbol: of the market it was trained on.
         recipe: it was made by.
@@ -135,7 +128,6 @@ class Checkpoint:
 
     """
 
-    network: DirectionNetwork
     features: tuple[str, ...]
     symbol: str | None = None
     recipe: Recipe | None = None
@@ -148,91 +140,67 @@ class Checkpoint:
         """The formulas of its inputs; a foreign checkpoint takes those of `founding-72`, in an order of its own."""
         return feature_set("founding-72") if self.recipe is None else self.recipe.features.table
 
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint(Header):
+    """A network and everything that must travel with it, in whatever form it is served.
+
+    Attributes:
+        network: in evaluation mode, on the processor.
+
+    """
+
+    network: Network
+
+    @property
+    def weights(self) -> Weights:
+        """All numbers of the network."""
+        return self.network.weights
+
     @property
     def temperature(self) -> float:
         """The divisor of the logits; 1 for a network without one."""
-        return 1.0 if self.network.temperature is None else self.network.temperature.item()
+        temperature = self.weights.temperature
+        return 1.0 if temperature is None else temperature
 
     def predict(self, x: NDArray[np.float64]) -> Prediction:
         """Predict rows of raw features, shape `(n, len(features))`, in the order of `features`."""
-        logits = predict_logits(self.network, x)
+        logits = self.network.serve(x)
         return Prediction(logits, softmax(logits))
 
 
-def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """Return the file of a checkpoint: tensors and plain JSON types; the same checkpoint gives the same bytes.
+def header_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the header of a checkpoint as plain JSON types.
 
-    A repaired foreign one is written in the founding form, since nobody knows its recipe, label or origin.
+    A foreign one gets the founding form, since nobody knows its recipe, label or origin.
 
     Raises:
-        CheckpointError: the recipe normalizes and the network has no fitted normalizer, or it lacks recipe, label or origin.
+        CheckpointError: the recipe normalizes and the network has no fitted normalizer.
 
     """
-    if checkpoint.repairs and checkpoint.origin is None:
-        header = {"input_size": checkpoint.network.input_size, "feature_columns": list(checkpoint.features)}
-        return _saved(header | ({"symbol": checkpoint.symbol} if checkpoint.symbol else {}), checkpoint)
+    repairs = {"repairs": [asdict(repair) for repair in checkpoint.repairs]} if checkpoint.repairs else {}
+    features = {"input_size": len(checkpoint.features), "feature_columns": list(checkpoint.features)}
     if not (checkpoint.symbol and checkpoint.recipe and checkpoint.label and checkpoint.origin):
-        raise CheckpointError(
-            "a checkpoint must be written with its symbol, recipe, label and origin, found one without; train it here"
-        )
-    _check_normalizer(checkpoint.network, checkpoint.recipe, "the network", repaired=bool(checkpoint.repairs))
-    header = {
+        return features | ({"symbol": checkpoint.symbol} if checkpoint.symbol else {}) | repairs
+    check_normalizer(checkpoint.weights.normalizer, checkpoint, "the network")
+    return {
         "format": FORMAT,
         "symbol": checkpoint.symbol,
-        "input_size": checkpoint.network.input_size,
-        "feature_columns": list(checkpoint.features),
+        **features,
         "feature_set_sha256": checkpoint.feature_set.sha256,
         "classes": list(CLASSES),
         "recipe": checkpoint.recipe.to_dict(),
         "label": asdict(checkpoint.label),
         "origin": asdict(checkpoint.origin),
+        **repairs,
     }
-    return _saved(header, checkpoint)
 
 
-def _saved(header: Mapping[str, Any], checkpoint: Checkpoint) -> bytes:
-    repairs = {"repairs": [asdict(repair) for repair in checkpoint.repairs]} if checkpoint.repairs else {}
-    # A pickle notes which strings are one object: a round trip through JSON makes that the same in every run.
-    payload: dict[str, Any] = json.loads(json.dumps({**header, **repairs}))
-    payload["model_state_dict"] = {
-        name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.network.state_dict().items()
-    }
-    buffer = io.BytesIO()
-    torch.save(payload, buffer)
-    return buffer.getvalue()
-
-
-def save_checkpoint(
-    checkpoint: Checkpoint, path: Path, *, probe: NDArray[np.float64], read: Callable[[Any, str], Checkpoint] | None = None
-) -> None:
-    """Write `checkpoint` to `path`, whole, after proof that the file gives the same probabilities.
-
-    Args:
-        checkpoint: to write.
-        path: of the new file.
-        probe: raw features to predict with both, shape `(n, n_features)`.
-        read: makes a checkpoint of what the file holds; `read_ours` by default.
+def read_header(payload: Mapping[str, Any], *, where: str) -> Header:
+    """Read what a checkpoint of ours says of itself; `where` names it in errors.
 
     Raises:
-        CheckpointError: the normalizer is missing or not fitted, or the file read back predicts something else.
-
-    """
-    content = to_bytes(checkpoint)
-    payload = read_archive(content, where=str(path))
-    copy = read_ours(payload, where=str(path)) if read is None else read(payload, str(path))
-    if not np.array_equal(copy.predict(probe).probabilities, checkpoint.predict(probe).probabilities):
-        raise CheckpointError(
-            f"{path} must predict what the network in memory predicts, found other probabilities after reading it back; "
-            "nothing was written: please report this as a bug"
-        )
-    write_whole(path, content)
-
-
-def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
-    """Read what a checkpoint of ours holds; `where` names it in errors.
-
-    Raises:
-        CheckpointError: it is damaged, altered, of another version, or lacks its normalizer.
+        CheckpointError: it is damaged, altered, or of another version.
 
     """
     repairs = read_repairs(payload, where)
@@ -251,7 +219,7 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
             )
         source = _origin(payload["origin"], features)
         label = _label(payload["label"])
-        if label.rule != recipe.label.rule or not 0 <= label.theta < math.inf or not _SHA256.fullmatch(label.sha256):
+        if label.rule != recipe.label.rule or not 0 <= label.theta < math.inf or not SHA256.fullmatch(label.sha256):
             raise CheckpointError(
                 f"{where} must have the label of its recipe and a θ of at least 0; it was altered: train it again"
             )
@@ -260,37 +228,19 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
                 f"{where} must have been trained on the formulas that {recipe.features.set} has now, found another digest; "
                 "use the crpbot that wrote it, or train it again"
             )
-        state = {str(name): torch.from_numpy(value) for name, value in payload["model_state_dict"].items() if _is_array(value)}
-        _check_shapes(state, recipe, where)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, RecipeError) as error:
-        raise CheckpointError(
-            f"{where} must be a whole crpbot checkpoint, found a damaged header: {str(error)[:200]}; train it again"
-        ) from None
-    network = DirectionNetwork.from_recipe(
-        recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
-    )
-    lacking = [name for name in network.state_dict() if name not in state]
-    if any(name.startswith("normalizer.") for name in lacking):
-        raise CheckpointError(
-            f"{where}: recipe {recipe.name} normalizes, so the checkpoint must hold its normalizer; found none. "
-            "Without it every prediction is nonsense: train it again, or repair it"
-        )
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{where} must hold the weights of recipe {recipe.name}: {reason}; train it again") from None
-    _check_normalizer(network, recipe, where, repaired=bool(repairs))
-    if network.temperature is not None and not TINIEST <= network.temperature.item() < math.inf:
-        raise CheckpointError(f"{where} must have a positive temperature, found {network.temperature.item():g}; train it again")
-    return Checkpoint(
-        network=network.eval(),
-        features=features,
-        symbol=payload["symbol"],
-        recipe=recipe,
-        label=label,
-        origin=source,
-        repairs=repairs,
+    except DAMAGED as error:
+        raise damaged(error, where) from None
+    return Header(features=features, symbol=payload["symbol"], recipe=recipe, label=label, origin=source, repairs=repairs)
+
+
+DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, RecipeError)
+"""What reading an altered header may end in."""
+
+
+def damaged(error: Exception, where: str) -> CheckpointError:
+    """Return what to say of a header that could not be read."""
+    return CheckpointError(
+        f"{where} must be a whole crpbot checkpoint, found a damaged header: {str(error)[:200]}; train it again"
     )
 
 
@@ -309,19 +259,47 @@ def read_repairs(payload: Mapping[str, Any], where: str) -> tuple[Repair, ...]:
         ) from None
 
 
-def _check_shapes(state: Mapping[str, torch.Tensor], recipe: Recipe, where: str) -> None:
-    """Compare the weights with the recipe before a network of any size is made."""
-    widths = (len(recipe.features.table), *recipe.network.hidden, len(CLASSES))
+def check_shapes(arrays: Mapping[str, NDArray[Any]], header: Header, where: str) -> None:
+    """Compare the weights with the recipe of a checkpoint of ours, before a network of any size is made.
+
+    Raises:
+        CheckpointError: they are others.
+
+    """
+    assert header.recipe is not None
+    widths = (len(header.features), *header.recipe.network.hidden, len(CLASSES))
     for number, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
-        weight = state.get(f"fc{number}.weight")
+        weight = arrays.get(f"fc{number}.weight")
         if weight is None or tuple(weight.shape) != (fan_out, fan_in):
             raise CheckpointError(
-                f"{where} must hold the weights of recipe {recipe.name}, found none or others for fc{number}; train it again"
+                f"{where} must hold the weights of recipe {header.recipe.name}, found none or others for fc{number}; "
+                "train it again"
             )
 
 
-def _is_array(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+def check_normalizer(normalizer: Scaling | None, header: Header, where: str) -> None:
+    """Check that a network of ours has the normalizer that its recipe says, fitted.
+
+    Raises:
+        CheckpointError: it lacks it, or has one that it should not have.
+
+    """
+    recipe = header.recipe
+    assert recipe is not None
+    wanted, fitted = recipe.network.normalizer == "fit", normalizer is not None and normalizer.fitted
+    if wanted and not fitted:
+        raise CheckpointError(
+            f"{where}: recipe {recipe.name} normalizes, so every feature must have a finite mean and a positive scale that were "
+            "fitted; found none or unusable ones: train it again"
+        )
+    if not wanted and normalizer is not None and not (header.repairs and fitted):
+        raise CheckpointError(f"{where}: recipe {recipe.name} has no normalizer, found one; it was altered: train it again")
+
+
+def check_temperature(temperature: float | None, where: str) -> None:
+    """Raise `CheckpointError` where a temperature is none to divide by."""
+    if temperature is not None and not TINIEST <= temperature < math.inf:
+        raise CheckpointError(f"{where} must have a positive temperature, found {temperature:g}; train it again")
 
 
 def _label(table: Mapping[str, Any]) -> Label:
@@ -370,14 +348,3 @@ def _record(kind: type[_Record], table: Mapping[str, Any]) -> _Record:
         if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST_TEXT):
             raise ValueError(f"{name} is no short printable text")
     return record
-
-
-def _check_normalizer(network: DirectionNetwork, recipe: Recipe, where: str, *, repaired: bool) -> None:
-    wanted = recipe.network.normalizer == "fit"
-    if wanted and (network.normalizer is None or not network.normalizer.fitted):
-        raise CheckpointError(
-            f"{where}: recipe {recipe.name} normalizes, so every feature must have a finite mean and a positive scale that were "
-            "fitted; found none or unusable ones: train it again"
-        )
-    if not wanted and network.normalizer is not None and not (repaired and network.normalizer.fitted):
-        raise CheckpointError(f"{where}: recipe {recipe.name} has no normalizer, found one; it was altered: train it again")

@@ -10,6 +10,8 @@ from crpbot.disk import locked
 from crpbot.errors import CheckpointError, CrpbotError
 
 PARTIAL = ".partial"
+ONNX_NAME = "model.onnx"
+"""The deployed form."""
 STATE = ".state"
 """The suffix of a state of training."""
 LOCK = ".lock"
@@ -68,8 +70,10 @@ def model_folder(folder: Path) -> Iterator[Path]:
             except BaseException:
                 _clear(partial, keep=STATE)
                 raise
-            _clear(partial)
-            (partial / LOCK).unlink(missing_ok=True)
+            else:
+                _clear(partial)
+            finally:
+                (partial / LOCK).unlink(missing_ok=True)
     finally:
         for place in (partial, *new):
             with suppress(OSError):  # not empty: it is needed

@@ -14,8 +14,9 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.errors import CheckpointError
 from crpbot.model.archive import describe, numbers_of
 from crpbot.model.checkpoint import Checkpoint, read_repairs
-from crpbot.model.network import DEEPEST, TINIEST, WIDEST, DirectionNetwork, Normalizer
+from crpbot.model.network import DirectionNetwork, Normalizer
 from crpbot.model.scaler import Scaler, scaler_in, second_scaler
+from crpbot.model.weights import DEEPEST, TINIEST, WIDEST
 
 _FC = re.compile(r"fc([1-9][0-9]{0,2})\.weight")
 _RECURRENT = re.compile(r"(.{0,100}?)weight_ih_l([0-9]{1,3})")

@@ -3,21 +3,22 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crpbot.errors import CheckpointError
 from crpbot.market.files import SYMBOL
 from crpbot.model.archive import describe, read_archive, read_bounded
-from crpbot.model.folder import symbol_in
+from crpbot.model.folder import ONNX_NAME, symbol_in
 from crpbot.model.recipe import load_recipe
 
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint
-    from crpbot.model.foreign import NoWeights
     from crpbot.model.subject import Subject
 
 OURS = "crpbot.checkpoint/"
+ONNX_SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +28,15 @@ class ModelFile:
     Attributes:
         path: of the file.
         sha256: its digest.
-        payload: what it holds.
+        payload: what it holds; of a deployed form, its header.
+        deployed: the checkpoint in a deployed form, which is whole as soon as it is read; None for every other file.
 
     """
 
     path: Path
     sha256: str
     payload: Mapping[Any, Any]
+    deployed: "Checkpoint | None" = None
 
     @property
     def ours(self) -> bool:
@@ -49,7 +52,7 @@ class ModelFile:
 
 
 def open_model(path: Path) -> ModelFile:
-    """Read a checkpoint file, or the one in a model folder, as data.
+    """Read a checkpoint file, the deployed form of one, or what is in a model folder, as data.
 
     Raises:
         CheckpointError: the file is no checkpoint, is damaged, or tries to do something.
@@ -57,6 +60,11 @@ def open_model(path: Path) -> ModelFile:
     """
     file = find_checkpoint(path)
     content = read_bounded(file)
+    if file.suffix == ONNX_SUFFIX:
+        from crpbot.model.onnx_file import read_onnx  # noqa: PLC0415  it is about another kind of file
+
+        header, deployed = read_onnx(content, where=str(file))
+        return ModelFile(file, hashlib.sha256(content).hexdigest(), header, deployed)
     payload = read_archive(content, where=str(file))
     if not isinstance(payload, Mapping):
         raise CheckpointError(f"{file} must hold a state dict, found {describe(payload)}; save model.state_dict()")
@@ -75,22 +83,17 @@ def subject_in(model: ModelFile, *, scaler: Path | None = None, features: tuple[
         CheckpointError: the file holds no network that can be fed from candles, or already has what is brought.
 
     """
-    from crpbot.model.foreign import NoWeights  # noqa: PLC0415  torch waits until the file is screened
-    from crpbot.model.subject import subject_of, weightless_subject  # noqa: PLC0415
+    from crpbot.model.subject import subject_of, weightless_subject  # noqa: PLC0415  it waits until the file is screened
 
     found = _believed(model, scaler=scaler, features=features)
-    return weightless_subject(found.holds) if isinstance(found, NoWeights) else subject_of(found)
+    return weightless_subject(found) if isinstance(found, str) else subject_of(found)
 
 
 def checkpoint_in(model: ModelFile, *, scaler: Path | None = None, features: tuple[str, ...] | None = None) -> "Checkpoint":
     """Return the checkpoint that a file holds; the arguments and errors of `subject_in`, and no file without weights."""
-    from crpbot.model.foreign import NoWeights  # noqa: PLC0415
-
     found = _believed(model, scaler=scaler, features=features)
-    if isinstance(found, NoWeights):
-        raise CheckpointError(
-            f"{model.path} must hold the weights of a network, found {found.holds:.200}; save model.state_dict()"
-        )
+    if isinstance(found, str):
+        raise CheckpointError(f"{model.path} must hold the weights of a network, found {found:.200}; save model.state_dict()")
     return found
 
 
@@ -109,16 +112,22 @@ def load_checkpoint(path: Path) -> "Checkpoint":
     return checkpoint_in(open_model(path))
 
 
-def _believed(model: ModelFile, *, scaler: Path | None, features: tuple[str, ...] | None) -> "Checkpoint | NoWeights":
-    from crpbot.model.checkpoint import read_ours  # noqa: PLC0415
-    from crpbot.model.foreign import read_foreign  # noqa: PLC0415
+def _believed(model: ModelFile, *, scaler: Path | None, features: tuple[str, ...] | None) -> "Checkpoint | str":
+    """Return the checkpoint in a file, or what it holds in words where that is no weight at all."""
+    if model.deployed is not None:
+        if scaler is not None or features:
+            raise CheckpointError(f"{model.path} must be judged as it is deployed, found --scaler or --features; leave them out")
+        return model.deployed
+    from crpbot.model.foreign import NoWeights, read_foreign  # noqa: PLC0415  torch waits until the file is screened
+    from crpbot.model.pt_file import read_ours  # noqa: PLC0415
     from crpbot.model.remedies import with_scaler  # noqa: PLC0415
     from crpbot.model.scaler import read_scaler  # noqa: PLC0415
 
     where = str(model.path)
     brought = None if scaler is None else read_scaler(scaler)
     if not model.ours:
-        return read_foreign(model.payload, where, scaler=brought, features=features)
+        found = read_foreign(model.payload, where, scaler=brought, features=features)
+        return found.holds if isinstance(found, NoWeights) else found
     if features:
         raise CheckpointError(f"{where} must lack the names of its inputs for others to be brought; leave out --features")
     checkpoint = read_ours(model.payload, where=where)
@@ -126,8 +135,11 @@ def _believed(model: ModelFile, *, scaler: Path | None, features: tuple[str, ...
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return `path`, or the one `.pt` file in it when it is a folder."""
+    """Return `path`, or the one `.pt` file in it when it is a folder; its deployed form where there is no torch, or no `.pt`."""
     if path.is_dir():
+        deployed = path / ONNX_NAME
+        if deployed.is_file() and (find_spec("torch") is None or not any(path.glob("*.pt"))):
+            return deployed
         found = sorted(path.glob("*.pt"))
         if len(found) > 1 and (path / "recipe.toml").is_file():  # the newest training says which one is its own
             recipe = load_recipe(str(path / "recipe.toml"))

@@ -1,5 +1,6 @@
 """The networks: normalizer, layers and temperature in one module, so that they cannot be parted."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -13,15 +14,7 @@ from torch import Tensor, nn
 from crpbot.dataset.labels import CLASSES
 from crpbot.model.recipe import NetworkChoice
 from crpbot.model.scaler import is_fitted
-
-CHUNK = 2_048
-"""Rows that are evaluated at a time: their activations stay in the cache of the processor."""
-WIDEST, DEEPEST = 4_096, 64
-"""Units of a layer, and layers of a network, at most."""
-TINIEST = 1e-30
-"""A temperature must be at least this: float32 has no smaller numbers to divide by safely."""
-_AT_A_TIME = 2**24
-"""Activations of one layer that are computed at a time."""
+from crpbot.model.weights import Floats, Scaling, Weights, rows_at_a_time
 
 
 class Normalizer(nn.Module):
@@ -54,12 +47,8 @@ class Normalizer(nn.Module):
 
         A feature that never varies gets scale 1, so that it maps to 0 and not to NaN.
         """
-        mean, scale = np.empty(x.shape[1]), np.empty(x.shape[1])
-        for column in range(x.shape[1]):
-            mean[column], scale[column] = x[:, column].mean(), x[:, column].std()
-            if x[:, column].min() == x[:, column].max():
-                mean[column], scale[column] = x[0, column], 1.0
-        return cls.of(mean, scale)
+        scaling = Scaling.fit(x)
+        return cls.of(scaling.mean, scaling.scale)
 
     @classmethod
     def of(cls, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Self:
@@ -132,9 +121,22 @@ class DirectionNetwork(nn.Module):
         )
 
     @property
-    def architecture(self) -> str:
-        """The widths from input to output, as `72-256-128-64-3`."""
-        return "-".join(str(width) for width in (self.input_size, *self.hidden, len(CLASSES)))
+    def weights(self) -> Weights:
+        """Its numbers as they are, not copied; counts of batches are left out."""
+        state = self.state_dict()
+        return Weights({name: array.numpy() for name, array in state.items() if not name.endswith("num_batches_tracked")})
+
+    def with_weights(self, weights: Weights) -> Self:
+        """Return the same network with other numbers; this one stays as it is."""
+        network, scaling = copy.deepcopy(self), weights.normalizer
+        network.normalizer = None if scaling is None else Normalizer.of(scaling.mean, scaling.scale)
+        state = {name: torch.from_numpy(np.array(array)) for name, array in weights.arrays.items()}
+        network.load_state_dict(state, strict=False)
+        return network
+
+    def serve(self, x: Floats) -> Floats:
+        """Return the logits of raw features as served, shape `(len(x), 3)`, float64."""
+        return predict_logits(self, x)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         """Load weights as any module does; a normalizer among them is taken along, never dropped."""
@@ -182,7 +184,7 @@ def predict_logits(network: DirectionNetwork, x: NDArray[np.float64]) -> NDArray
     """Return the logits of raw features as served, shape `(len(x), 3)`, float64."""
     network.eval()
     logits = np.empty((len(x), len(CLASSES)))
-    chunk = min(CHUNK, _AT_A_TIME // max(network.input_size, *network.hidden, 1))
+    chunk = rows_at_a_time(network.input_size, *network.hidden)
     with torch.inference_mode(), torch_threads(1):
         for start in range(0, len(x), chunk):
             part = torch.from_numpy(np.ascontiguousarray(x[start : start + chunk]))

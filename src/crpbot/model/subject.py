@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.errors import DatasetError
 from crpbot.model.calibration import softmax
 from crpbot.model.checkpoint import Checkpoint, Prediction
-from crpbot.model.network import DirectionNetwork, predict_logits
+from crpbot.model.weights import Weights
 
 Floats = NDArray[np.float64]
 Output = Literal["probabilities", "logits"]
@@ -42,9 +41,9 @@ class Subject:
     holds: str | None = None
 
     @property
-    def network(self) -> DirectionNetwork | None:
-        """The network, where there is one."""
-        return None if self.checkpoint is None else self.checkpoint.network
+    def weights(self) -> Weights | None:
+        """All numbers of the network, where there is one."""
+        return None if self.checkpoint is None else self.checkpoint.weights
 
     def predict(self, x: Floats) -> Prediction:
         """Predict rows of raw features, shape `(n, len(features))`."""
@@ -57,7 +56,7 @@ def subject_of(checkpoint: Checkpoint) -> Subject:
     return Subject(
         features=checkpoint.features,
         feature_set=checkpoint.feature_set,
-        serve=partial(predict_logits, checkpoint.network),  # a partial, not a lambda: it can go to another process
+        serve=checkpoint.network.serve,  # not a lambda: it can go to another process
         checkpoint=checkpoint,
     )
 

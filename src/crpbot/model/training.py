@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from crpbot.errors import DatasetError, TrainingError
 from crpbot.model.calibration import fit_temperature, softmax
 from crpbot.model.loss import mean_loss
-from crpbot.model.network import CHUNK, DirectionNetwork, Normalizer, torch_threads
+from crpbot.model.network import DirectionNetwork, Normalizer, torch_threads
 from crpbot.model.recipe import Recipe
 from crpbot.model.state import load_state, save_state, state_file, state_key
 from crpbot.model.step import Step
+from crpbot.model.weights import CHUNK
 
 _GATHERED = 4_096
 """Rows that are put in order at a time: few enough to stay in the processor's cache until they are read."""

@@ -184,17 +184,17 @@ def check_enough(n_rows: int, origin: Origin | None, *, what: str = "a diagnosis
 
 
 def _facts(subject: Subject, path: str, sha256: str) -> ModelFacts:
-    checkpoint, network = subject.checkpoint, subject.network
-    function = subject.holds is None and network is None
+    checkpoint, weights = subject.checkpoint, subject.weights
+    function = subject.holds is None and weights is None
     return ModelFacts(
         path=path,
         sha256=sha256,
         symbol=checkpoint.symbol if checkpoint else None,
         recipe=checkpoint.recipe.name if checkpoint and checkpoint.recipe else None,
-        architecture=network.architecture if network else "function" if function else None,
+        architecture=weights.architecture if weights else "function" if function else None,
         n_features=len(subject.features) if subject.holds is None else None,
         classes=CLASSES,
-        normalizer="absent" if network is None or network.normalizer is None else "present",
+        normalizer="absent" if weights is None or weights.normalizer is None else "present",
         temperature=checkpoint.temperature if checkpoint else None,
     )
 

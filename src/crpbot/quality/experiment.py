@@ -16,9 +16,9 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import MINUTE
 from crpbot.model.calibration import fit_offsets, fit_temperature, row_log_loss, softmax
 from crpbot.model.checkpoint import Checkpoint
-from crpbot.model.network import Normalizer
 from crpbot.model.remedies import reestimated, relabelled, reordered, shifted, standardized, tempered
 from crpbot.model.subject import Subject
+from crpbot.model.weights import Scaling
 from crpbot.quality import metrics
 from crpbot.quality.bootstrap import DAY, block_length
 from crpbot.quality.diagnosis import Diagnosis
@@ -157,8 +157,8 @@ class Experiment:
         x = judged.x[self.fitted] if self.statistics is None else self.statistics
         if self.subject.checkpoint is not None:
             return self._network_trial(STANDARDIZED, lambda one: standardized(one, x))
-        normalizer = Normalizer.fit(x)
-        z = (judged.x[self.held] - normalizer.mean.numpy()) / normalizer.scale.numpy()
+        scaling = Scaling.fit(x)
+        z = (judged.x[self.held] - scaling.mean) / scaling.scale
         try:
             return self._trial(STANDARDIZED, self.subject.serve(z))
         except Exception:  # noqa: BLE001  whatever a function of somebody else raises of inputs that it does not know
@@ -187,8 +187,8 @@ class Experiment:
     @cached_property
     def reestimated(self) -> Trial | None:
         """Measure the statistics of batch normalization anew; None for a network without it."""
-        network = self.subject.network
-        if network is None or not network.batch_normalization:
+        weights = self.subject.weights
+        if weights is None or not weights.batch_normalization:
             return None
         x = self.judged.x[self.fitted] if self.statistics is None else self.statistics
         x = x[:: max(1, len(x) // MOST_ROWS)]
@@ -199,17 +199,15 @@ class Experiment:
     @cached_property
     def reordered(self) -> tuple[Order, Trial] | None:
         """Put the inputs into the best other order that there is reason to try, by the fitting half; None where there is none."""
-        network = self.subject.network
-        if network is None:
-            return None
         checkpoint, fitted = self.subject.checkpoint, self.fitted[:: max(1, len(self.fitted) // INSIDE_ROWS)]
-        assert checkpoint is not None
+        if checkpoint is None:
+            return None
 
         def on_fitting_half(found: Order) -> float:
             logits = reordered(checkpoint, found.order, scaler_too=found.scaler_too).predict(self.judged.x[fitted]).logits
             return metrics.log_loss_of_logits(logits, self._y[fitted])
 
-        orders = find_orders(network, self.subject.features, self.judged.x[self.fitted])
+        orders = find_orders(checkpoint.weights, self.subject.features, self.judged.x[self.fitted])
         best = min(orders, key=on_fitting_half, default=None)
         if best is None:
             return None
@@ -229,14 +227,14 @@ class Experiment:
     @cached_property
     def pushes(self) -> tuple[Push, ...]:
         """How hard each feature pushes the first layer, hardest first; empty for a function."""
-        network = self.subject.network
-        return () if network is None else measure_pushes(network, self.subject.features, self._some)
+        weights = self.subject.weights
+        return () if weights is None else measure_pushes(weights, self.subject.features, self._some)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """What each hidden layer makes of the rows; empty for a function."""
-        network = self.subject.network
-        return () if network is None else measure_layers(network, self._some)
+        weights = self.subject.weights
+        return () if weights is None else measure_layers(weights, self._some)
 
     def over_chance(self, x: Floats) -> float:
         """Return the mean of `x`, one number for each row, or 0 where chance may have made it."""

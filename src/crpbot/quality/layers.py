@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from crpbot.model.network import DirectionNetwork, torch_threads
-from crpbot.model.remedies import entered
+from crpbot.model.weights import Norm, Singles, Weights
 
 Floats = NDArray[np.float64]
 
@@ -65,63 +62,51 @@ class Layer:
     stretch: float | None
 
 
-def measure_pushes(network: DirectionNetwork, features: tuple[str, ...], x: Floats) -> tuple[Push, ...]:
+def measure_pushes(weights: Weights, features: tuple[str, ...], x: Floats) -> tuple[Push, ...]:
     """Return how hard each feature pushes the first layer, hardest first.
 
     Args:
-        network: to look into.
+        weights: of the network to look into.
         features: names of its inputs.
         x: raw features, shape `(n, len(features))`.
 
     """
-    with torch.inference_mode():
-        size = entered(network, x).double().abs().mean(dim=0).numpy()
-        weight = _linear(network, 1).weight.double().abs().amax(dim=0).numpy()
+    size = np.abs(weights.entered(x).astype(np.float64)).mean(axis=0)
+    weight = np.abs(weights.linear(1)[0].astype(np.float64)).max(axis=0)
     pushes = [
         Push(feature=name, size=float(size[i]), weight=float(weight[i])) for i, name in enumerate(features)
     ]  # numpy's order would break ties by place
     return tuple(sorted(pushes, key=lambda push: -push.product))
 
 
-def measure_layers(network: DirectionNetwork, x: Floats) -> tuple[Layer, ...]:
+def measure_layers(weights: Weights, x: Floats) -> tuple[Layer, ...]:
     """Return what each hidden layer makes of raw features, shape `(n, n_features)`, dropout off."""
-    network.eval()
-    layers = []
-    with torch.inference_mode(), torch_threads(1):
-        hidden = entered(network, x)
-        for number in range(1, len(network.hidden) + 1):
-            linear = _linear(network, number)
-            before = linear(hidden)
-            norm = network.get_submodule(f"bn{number}") if network.batch_normalization else None
-            hidden = torch.relu(before if norm is None else norm(before))
-            layers.append(_measured(number, linear, before, hidden, norm))
-    return tuple(layers)
+    with np.errstate(all="ignore"):
+        return tuple(
+            _measured(number, weights.linear(number)[0], before, after, weights.norm(number))
+            for number, before, after in weights.layers(x)
+        )
 
 
-def _measured(number: int, linear: nn.Linear, before: Tensor, after: Tensor, norm: nn.Module | None) -> Layer:
-    low, high = after.amin(dim=0), after.amax(dim=0)
-    still = (high - low) <= _STILL * torch.maximum(high.abs(), torch.tensor(1e-12))
+def _measured(number: int, weight: Singles, before: Singles, after: Singles, norm: Norm | None) -> Layer:
+    low, high = after.min(axis=0), after.max(axis=0)
+    still = (high - low) <= _STILL * np.maximum(np.abs(high), np.float32(1e-12))
     shift = stretch = None
-    if isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None:
-        variance, mean = torch.var_mean(before.double(), dim=0)
-        recorded = norm.running_var.double().clamp_min(1e-12)
-        shift = float(((mean - norm.running_mean).abs() / recorded.sqrt()).median())
-        ratio = (variance.clamp_min(1e-12) / recorded).sqrt()
-        stretch = float(torch.maximum(ratio, 1 / ratio).median())
+    if norm is not None:
+        wide = before.astype(np.float64)
+        variance, mean = wide.var(axis=0, ddof=1), wide.mean(axis=0)
+        recorded = np.maximum(norm.variance.astype(np.float64), 1e-12)
+        shift = float(np.median(np.abs(mean - norm.mean) / np.sqrt(recorded)))
+        ratio = np.sqrt(np.maximum(variance, 1e-12) / recorded)
+        stretch = float(np.median(np.maximum(ratio, 1 / ratio)))
     return Layer(
         number=number,
         units=before.shape[1],
-        size=float(before.abs().double().mean()),
-        largest=float(before.abs().max()),
-        dead=float(still.double().mean()),
-        saturated=float(((low > 0) & ~still).double().mean()),
-        empty=float((linear.weight == 0).all(dim=1).double().mean()),
+        size=float(np.abs(before).mean(dtype=np.float64)),
+        largest=float(np.abs(before).max()),
+        dead=float(still.mean()),
+        saturated=float(((low > 0) & ~still).mean()),
+        empty=float((weight == 0).all(axis=1).mean()),
         shift=shift,
         stretch=stretch,
     )
-
-
-def _linear(network: DirectionNetwork, number: int) -> nn.Linear:
-    linear = network.get_submodule(f"fc{number}")
-    assert isinstance(linear, nn.Linear)
-    return linear

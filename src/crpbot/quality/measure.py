@@ -100,7 +100,7 @@ def measure(subject: Subject, judged: Judged, rule: OneFeatureRule | None) -> tu
         rule: the one-feature rule to compare with.
 
     """
-    y, network, resamples = judged.y, subject.network, judged.resamples
+    y, weights, resamples = judged.y, subject.weights, judged.resamples
     effective_rows = float(average_uniqueness(judged.time, judged.known).sum())
     actual = metrics.shares(y)
     majority = int(actual.argmax())
@@ -108,8 +108,8 @@ def measure(subject: Subject, judged: Judged, rule: OneFeatureRule | None) -> tu
     known: dict[str, Any] = {
         "rows": len(y),
         "effective_rows": effective_rows,
-        "finite_weights": network is None or all(bool(np.isfinite(t.numpy()).all()) for t in network.state_dict().values()),
-        "normalizer_present": network is not None and network.normalizer is not None and network.normalizer.fitted,
+        "finite_weights": weights is None or all(bool(np.isfinite(array).all()) for array in weights.arrays.values()),
+        "normalizer_present": weights is not None and weights.normalizer is not None and weights.normalizer.fitted,
         "normalizer_ratio": _normalizer_ratio(subject, judged.x),
         "actual_share": tuple(actual.tolist()),
         "prior_log_loss": metrics.prior_log_loss(y),
@@ -172,12 +172,12 @@ def _over_direction(judged: Judged) -> Mean | None:
 
 def _normalizer_ratio(subject: Subject, x: NDArray[np.float64]) -> float | None:
     """Compare scales on scale-free features only: price levels honestly differ between markets and months."""
-    normalizer = subject.network.normalizer if subject.network else None
+    normalizer = subject.weights.normalizer if subject.weights else None
     if normalizer is None:
         return None
     units = dict(zip(subject.feature_set.names, subject.feature_set.units, strict=True))
     free = [i for i, name in enumerate(subject.features) if units[name] == PURE]
-    spread, scale = x[:, free].std(axis=0), normalizer.scale.numpy()[free]
+    spread, scale = x[:, free].std(axis=0), normalizer.scale[free]
     varied = spread > 0
     if not varied.any() or not (np.isfinite(scale) & (scale > 0)).all():
         return None

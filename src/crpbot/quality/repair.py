@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.checkpoint import Checkpoint, Repair
+from crpbot.model.export import PROBE_ROWS
 from crpbot.model.recipe import Recipe
 from crpbot.model.subject import subject_of
 from crpbot.quality.causes.cause import Cause
@@ -15,8 +16,6 @@ from crpbot.quality.experiment import LEAST_GAIN, Experiment, experiment_of
 from crpbot.quality.metrics import Floats
 
 MOST_REPAIRS = 5
-PROBE_ROWS = 1_000
-"""Rows that a saved checkpoint must predict as the network in memory does."""
 UNREPAIRABLE = frozenset({"missing-normalizer"})
 """Causes that only another training heals, though a remedy may lower the log loss."""
 
@@ -112,7 +111,7 @@ def _of_scaler(checkpoint: Checkpoint, before: Experiment | None, brought: Exper
     served = float("inf") if before is None else before.before.log_loss
     if brought is None or brought.before.log_loss > min(SOUND * brought.prior_log_loss, served - LEAST_GAIN):
         return None
-    code = "lost-normalizer" if checkpoint.network.normalizer is None else "unfitted-normalizer"
+    code = "lost-normalizer" if checkpoint.weights.normalizer is None else "unfitted-normalizer"
     return _record(code, "a scaler was brought", (served, brought.before.log_loss), brought, candles)
 
 

@@ -51,7 +51,7 @@ def pipeline_of(
             if learned is None
             else Blocks(train=learned.training.time, calibration=learned.calibration.time, test=test)
         )
-    normalizer = None if subject.network is None else subject.network.normalizer
+    normalizer = None if subject.weights is None else subject.weights.normalizer
     return Pipeline(
         candles=candles,
         features=_features(subject, recipe.features.max_gap_minutes),
@@ -61,7 +61,7 @@ def pipeline_of(
         blocks=blocks or {symbol: known},
         theta=None if own is None else diagnosis.label.theta,
         neutral_share=recipe.label.neutral_share,
-        scaler=None if normalizer is None else (normalizer.mean.numpy(), normalizer.scale.numpy()),
+        scaler=None if normalizer is None else (normalizer.mean, normalizer.scale),
         fit=None if own is None else fit_of(own, subject.features, seed=diagnosis.origin.seed if diagnosis.origin else 0),
         max_gap_minutes=recipe.features.max_gap_minutes,
         source=diagnosis.data.source,

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.drift import measure_drift, population_stability
 from crpbot.dataset.features.program import PRICE
-from crpbot.model.network import Normalizer
+from crpbot.model.weights import Scaling
 from crpbot.quality.causes.cause import Cause, found
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.experiment import Experiment, Trial
@@ -30,16 +30,16 @@ def normalizer_cause(diagnosis: Diagnosis, experiment: Experiment | None) -> Cau
     Trained raw, a network is merely bad on raw inputs. Trained on normalized features and served raw, it is absurd on raw
     inputs, or mute, and sound on standardized ones. Accuracy cannot tell the two apart; the log loss can.
     """
-    network = diagnosis.subject.network
-    if network is not None and network.normalizer is not None:
-        return _unfitted(network.normalizer, experiment) or _foreign(diagnosis, network.normalizer, experiment)
+    weights = diagnosis.subject.weights
+    if weights is not None and weights.normalizer is not None:
+        return _unfitted(weights.normalizer, experiment) or _foreign(diagnosis, weights.normalizer, experiment)
     return None if experiment is None else _lost_or_missing(experiment)
 
 
 def _lost_or_missing(experiment: Experiment) -> Cause | None:
     prior, before = experiment.prior_log_loss, experiment.before.log_loss
-    network = experiment.subject.network
-    if network is None and before <= ABSURD * prior:
+    weights = experiment.subject.weights
+    if weights is None and before <= ABSURD * prior:
         return None  # a function may well normalize inside
     trial = experiment.standardized
     if trial is None:
@@ -48,20 +48,20 @@ def _lost_or_missing(experiment: Experiment) -> Cause | None:
     evidence = {"prior_log_loss": prior, "raw_log_loss": before, "standardized_log_loss": after}
     if before > ABSURD * prior and after <= SOUND * prior:
         return found("lost-normalizer", evidence, trial=trial, experiment=experiment, metric="logit_abs_max")
-    if network is not None and before >= prior and trial.knowledge.value > trial.knowledge.error:
+    if weights is not None and before >= prior and trial.knowledge.value > trial.knowledge.error:
         # Raw prices can also leave a network mute: every unit of a layer is dead, and it repeats its biases.
         evidence["better_than_knowing_nothing"] = trial.knowledge.value
         return found("lost-normalizer", evidence, trial=trial, experiment=experiment, fatal=True)
-    raw = network is not None and experiment.pushes[0].size > RAW  # then no remedy but another training helps
-    if not raw and (network is None or not trial.proven):
+    raw = weights is not None and experiment.pushes[0].size > RAW  # then no remedy but another training helps
+    if not raw and (weights is None or not trial.proven):
         return None  # its inputs are of one size as they are
     return found("missing-normalizer", evidence, trial=trial, experiment=experiment, fatal=raw)
 
 
-def _unfitted(normalizer: Normalizer, experiment: Experiment | None) -> Cause | None:
+def _unfitted(normalizer: Scaling, experiment: Experiment | None) -> Cause | None:
     if normalizer.fitted:
         return None
-    mean, scale = normalizer.mean.numpy(), normalizer.scale.numpy()
+    mean, scale = normalizer.mean, normalizer.scale
     broken = int((~np.isfinite(mean) | ~np.isfinite(scale) | ~(scale > 0)).sum())
     return found(
         "unfitted-normalizer",
@@ -73,7 +73,7 @@ def _unfitted(normalizer: Normalizer, experiment: Experiment | None) -> Cause | 
     )
 
 
-def _foreign(diagnosis: Diagnosis, normalizer: Normalizer, experiment: Experiment | None) -> Cause | None:
+def _foreign(diagnosis: Diagnosis, normalizer: Scaling, experiment: Experiment | None) -> Cause | None:
     """Judge scales on scale-free features, and levels by the factor between them: prices honestly move, but not tenfold."""
     ratio, level = diagnosis.metrics.normalizer_ratio, _level_ratio(diagnosis, normalizer)
     # The scaler of a checkpoint of ours is its own: where prices have gone tenfold, that is drift.
@@ -95,13 +95,13 @@ def _times(level: float) -> str:
     return f"{1 / level:,.0f} times" if level < 1 else f"1/{level:,.0f} of"
 
 
-def _level_ratio(diagnosis: Diagnosis, normalizer: Normalizer) -> float | None:
+def _level_ratio(diagnosis: Diagnosis, normalizer: Scaling) -> float | None:
     """Return the candles' price level over the scaler's, by the median of the features that are prices."""
     subject, x = diagnosis.subject, diagnosis.judged.x
     units = dict(zip(subject.feature_set.names, subject.feature_set.units, strict=True))
     mean = x.mean(axis=0)
     prices = [i for i, name in enumerate(subject.features) if units[name] == PRICE and mean[i] > x[:, i].std()]
-    expected = normalizer.mean.numpy()[prices]
+    expected = normalizer.mean[prices]
     if not prices or not (np.isfinite(expected) & (expected > 0)).all():
         return None
     return float(np.median(mean[prices] / expected))
@@ -164,12 +164,12 @@ def raw_scale_inputs(diagnosis: Diagnosis, experiment: Experiment | None) -> Cau
 
 def feature_drift(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Compare the features with the training rows, or with the scaler where those are unknown."""
-    subject, x, network = diagnosis.subject, diagnosis.judged.x, diagnosis.subject.network
-    if network is None or network.normalizer is None or not network.normalizer.fitted:
+    subject, x, weights = diagnosis.subject, diagnosis.judged.x, diagnosis.subject.weights
+    if weights is None or weights.normalizer is None or not weights.normalizer.fitted:
         return None
     trial = None if experiment is None else experiment.standardized
     if diagnosis.learned is None:
-        shift = (x.mean(axis=0) - network.normalizer.mean.numpy()) / network.normalizer.scale.numpy()
+        shift = (x.mean(axis=0) - weights.normalizer.mean) / weights.normalizer.scale
         return _moved(subject.features, shift, trial, experiment)
     training = diagnosis.learned.training.x
     drifts = measure_drift(subject.features, training, x)

@@ -1,10 +1,9 @@
 """Causes in the network itself: its weights, its layers, what it lacks."""
 
 import numpy as np
-import torch
 
-from crpbot.model.network import DirectionNetwork
 from crpbot.model.remedies import fresh_bounds
+from crpbot.model.weights import Weights
 from crpbot.quality.causes.cause import Cause, found
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.experiment import Experiment
@@ -16,10 +15,10 @@ MOST = 0.5
 def non_finite_weights(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Count weights that are not finite."""
     del experiment
-    network = diagnosis.subject.network
-    if network is None or diagnosis.metrics.finite_weights is not False:
+    weights = diagnosis.subject.weights
+    if weights is None or diagnosis.metrics.finite_weights is not False:
         return None
-    broken = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in network.state_dict().items()}
+    broken = {name: int((~np.isfinite(array)).sum()) for name, array in weights.arrays.items()}
     broken = {name: count for name, count in broken.items() if count and not name.startswith("normalizer.")}
     if not broken:
         return None  # the scaler alone: another cause
@@ -33,13 +32,13 @@ def non_finite_weights(diagnosis: Diagnosis, experiment: Experiment | None) -> C
 
 def non_finite_outputs(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Predictions that are not finite though every weight is: a scale of 0, a variance below 0, or numbers that overflow."""
-    m, network = diagnosis.metrics, diagnosis.subject.network
+    m, weights = diagnosis.metrics, diagnosis.subject.weights
     if experiment is not None or diagnosis.subject.holds is not None or m.finite_weights is False:
         return None
-    if network is not None and network.normalizer is not None and not network.normalizer.fitted:
+    if weights is not None and weights.normalizer is not None and not weights.normalizer.fitted:
         return None  # another cause
     logits = diagnosis.judged.prediction.logits
-    variances = {} if network is None else {n: t for n, t in network.state_dict().items() if n.endswith("running_var")}
+    variances = {} if weights is None else {n: a for n, a in weights.arrays.items() if n.endswith("running_var")}
     below = [name for name, variance in variances.items() if bool((variance < 0).any())]
     return found(
         "non-finite-outputs",
@@ -52,11 +51,11 @@ def non_finite_outputs(diagnosis: Diagnosis, experiment: Experiment | None) -> C
 def untrained(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Compare the weights with how PyTorch draws them: evenly from within 1/√fan_in, batch normalization at 1 and 0."""
     del experiment
-    network = diagnosis.subject.network
-    if network is None or not _fresh(network):
+    weights = diagnosis.subject.weights
+    if weights is None or not _fresh(weights):
         return None
-    bounds = fresh_bounds(network)
-    largest = [float(network.get_submodule(f"fc{n}").weight.detach().abs().max()) for n in range(1, len(bounds) + 1)]  # type: ignore[operator]
+    bounds = fresh_bounds(weights)
+    largest = [float(np.abs(weights.linear(n)[0]).max()) for n in range(1, len(bounds) + 1)]
     return found(
         "untrained",
         {f"fc{n}_largest_weight": weight for n, weight in enumerate(largest, start=1)},
@@ -65,9 +64,9 @@ def untrained(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | No
     )
 
 
-def _fresh(network: DirectionNetwork) -> bool:
-    state = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
-    for number, bound in enumerate(fresh_bounds(network), start=1):
+def _fresh(weights: Weights) -> bool:
+    state = {name: array.astype(np.float64) for name, array in weights.arrays.items()}
+    for number, bound in enumerate(fresh_bounds(weights), start=1):
         weight, bias = state[f"fc{number}.weight"], state[f"fc{number}.bias"]
         if not np.isfinite(weight).all() or max(np.abs(weight).max(), np.abs(bias).max()) > bound * (1 + 1e-6):
             return False
@@ -104,10 +103,10 @@ def batch_norm_stale(diagnosis: Diagnosis, experiment: Experiment | None) -> Cau
 
 def dead_units(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Find a layer most of whose units never vary; fatal where its weights are 0, since then no input can help."""
-    network = diagnosis.subject.network
-    if network is None:
+    weights = diagnosis.subject.weights
+    if weights is None:
         return None
-    empty = {n: _empty(network, n) for n in range(1, len(network.hidden) + 2)}
+    empty = {n: _empty(weights, n) for n in range(1, len(weights.hidden) + 2)}
     number = max(empty, key=lambda n: empty[n])
     if empty[number] == 1:
         return found(
@@ -129,13 +128,12 @@ def dead_units(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | N
     )
 
 
-def _empty(network: DirectionNetwork, number: int) -> float:
+def _empty(weights: Weights, number: int) -> float:
     """Return the share of units of layer `number` that no input can reach: their weights are 0, or batch normalization's are."""
-    state = network.state_dict()
-    empty = (state[f"fc{number}.weight"] == 0).all(dim=1)
-    if f"bn{number}.weight" in state:
-        empty = empty | (state[f"bn{number}.weight"] == 0)
-    return float(empty.double().mean())
+    norm, empty = weights.norm(number), (weights.linear(number)[0] == 0).all(axis=1)
+    if norm is not None:
+        empty = empty | (norm.gamma == 0)
+    return float(empty.mean())
 
 
 def saturated_units(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
@@ -156,18 +154,18 @@ def saturated_units(diagnosis: Diagnosis, experiment: Experiment | None) -> Caus
 def no_regularization(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Ask the recipe for dropout; a state dict does not say, so a foreign network is asked for any sign of it."""
     del experiment
-    network, checkpoint = diagnosis.subject.network, diagnosis.checkpoint
-    if network is None or checkpoint is None:
+    weights, checkpoint = diagnosis.subject.weights, diagnosis.checkpoint
+    if weights is None or checkpoint is None:
         return None
     if checkpoint.recipe is not None:
         return found("no-regularization", {"dropout": 0.0}) if checkpoint.recipe.network.dropout == 0 else None
-    return None if network.batch_normalization else found("no-regularization", {"batch_normalization": 0.0})
+    return None if weights.batch_normalization else found("no-regularization", {"batch_normalization": 0.0})
 
 
 def no_batch_normalization(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Ask whether activations are kept in scale, and say how they grow."""
-    network = diagnosis.subject.network
-    if network is None or network.batch_normalization or not network.hidden:
+    weights = diagnosis.subject.weights
+    if weights is None or weights.batch_normalization or not weights.hidden:
         return None
     sizes = {} if experiment is None else {f"layer_{layer.number}": layer.largest for layer in experiment.layers}
     words = ", ".join(f"{size:,.4g}" for size in sizes.values())
@@ -176,8 +174,8 @@ def no_batch_normalization(diagnosis: Diagnosis, experiment: Experiment | None) 
 
 def no_calibration(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """Ask for a temperature."""
-    network = diagnosis.subject.network
-    if network is None or network.temperature is not None:
+    weights = diagnosis.subject.weights
+    if weights is None or weights.temperature is not None:
         return None
     trial = None if experiment is None else experiment.tempered
     return found("no-calibration", {"temperature": 1.0}, trial=trial, experiment=experiment)

@@ -24,10 +24,10 @@ def extreme_logits(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause
 
 def cosmetic_temperature(diagnosis: Diagnosis, experiment: Experiment | None) -> Cause | None:
     """A temperature at its bound, or one that likelihood would change, where nothing deeper explains it."""
-    network = diagnosis.subject.network
-    if network is None or network.temperature is None or experiment is None:
+    weights = diagnosis.subject.weights
+    if weights is None or weights.temperature is None or experiment is None:
         return None
-    temperature, factor, trial = network.temperature.item(), experiment.temperature, experiment.tempered
+    temperature, factor, trial = weights.temperature, experiment.temperature, experiment.tempered
     bound = temperature <= LEAST * 1.01 or temperature >= MOST * 0.99
     off = trial.proven and not 0.8 <= factor <= 1.25 and not _explained(experiment, trial)
     if not bound and not off:

@@ -5,19 +5,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.disk import whole_file
 from crpbot.market.candles import utc
-from crpbot.model.training import Epoch
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.find import find_causes
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateTable, Verdict, judge
 from crpbot.quality.rows import Judged
+
+if TYPE_CHECKING:
+    from crpbot.model.training import Epoch
 
 FORMAT = "crpbot.diagnosis/1"
 
@@ -39,7 +41,7 @@ class Judgement:
     causes: tuple[Cause, ...]
     verdict: Verdict
     targets: Verdict
-    history: tuple[Epoch, ...] = ()
+    history: tuple["Epoch", ...] = ()
 
     @property
     def name(self) -> str:
@@ -124,7 +126,7 @@ class Judgement:
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
 
-def weigh(diagnosis: Diagnosis, gates: GateTable, history: Sequence[Epoch] = ()) -> Judgement:
+def weigh(diagnosis: Diagnosis, gates: GateTable, history: "Sequence[Epoch]" = ()) -> Judgement:
     """Find the causes and ask the gates."""
     metrics = diagnosis.metrics
     return Judgement(diagnosis, find_causes(diagnosis), judge(metrics, gates), judge(metrics, "seed"), tuple(history))

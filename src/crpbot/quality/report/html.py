@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
-from crpbot.model.training import Epoch
 from crpbot.quality.causes.cause import METRIC_WORDS, Cause, WhatIf
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.gates import GateResult
@@ -17,6 +17,9 @@ from crpbot.quality.report.page import figure, page
 from crpbot.quality.report.svg import Chart
 from crpbot.quality.report.text import Row, founding_rows, headline, plain_words, row_words, table_rows
 from crpbot.quality.report.worth import regime_table, selective_picture
+
+if TYPE_CHECKING:
+    from crpbot.model.training import Epoch
 
 _N_BINS = 60
 MOST_CAUSES = 4
@@ -86,9 +89,9 @@ def _facts(d: Diagnosis) -> str:
 
 
 def _network_words(d: Diagnosis) -> str:
-    if d.subject.network is None:
+    if d.subject.weights is None:
         return "A function: nobody can look inside." if d.subject.holds is None else "No network."
-    temperature = "none" if d.subject.network.temperature is None else f"{d.model.temperature:.3g}"
+    temperature = "none" if d.subject.weights.temperature is None else f"{d.model.temperature:.3g}"
     return f"Network {d.model.architecture}, normalizer {d.model.normalizer}, temperature {temperature}."
 
 
@@ -191,7 +194,7 @@ def _logits(d: Diagnosis) -> str:
     return figure(chart, f"From {low:,.1f} to {high:,.1f}; a sound model stays within ±10.")
 
 
-def _loss(history: Sequence[Epoch]) -> str:
+def _loss(history: "Sequence[Epoch]") -> str:
     epochs = [float(epoch.epoch) for epoch in history]
     training, calibration = ([getattr(epoch, name) for epoch in history] for name in ("training_loss", "calibration_loss"))
     every = [*training, *calibration]
