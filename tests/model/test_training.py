@@ -144,9 +144,9 @@ def test_the_loss_curve_is_that_of_the_usual_loop() -> None:
     recipe = quick(epochs=5, batch_size=64, learning_rate=0.001, patience=5)
     ours, theirs = [], []
     for seed in range(4):
-        history = train(recipe, rows(6_000), rows(4_000, 1), names=NAMES, seed=seed).history
+        history = train(recipe, rows(3_000), rows(2_000, 1), names=NAMES, seed=seed).history
         ours.append([(epoch.training_loss, epoch.calibration_loss) for epoch in history])
-        theirs.append(usual_loop(recipe, rows(6_000), rows(4_000, 1), seed))
+        theirs.append(usual_loop(recipe, rows(3_000), rows(2_000, 1), seed))
     ours_mean, theirs_mean = np.mean(ours, axis=0), np.mean(theirs, axis=0)
     spread = np.std(theirs, axis=0) + np.std(ours, axis=0)
     assert (np.abs(ours_mean - theirs_mean) < 3 * spread / 2 + 2e-4).all(), (ours_mean, theirs_mean, spread)
@@ -182,7 +182,7 @@ def usual_loop(recipe: Recipe, training: Rows, held: Rows, seed: int) -> list[tu
 def test_half_precision_reaches_the_same_validation_loss() -> None:
     found = [
         [
-            train(quick(epochs=4, precision=precision), rows(6_000), rows(4_000, 1), names=NAMES, seed=seed)
+            train(quick(epochs=4, precision=precision), rows(3_000), rows(2_000, 1), names=NAMES, seed=seed)
             .history[-1]
             .calibration_log_loss
             for seed in range(3)
