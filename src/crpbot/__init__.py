@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crpbot.model.recipe import Recipe, load_recipe
     from crpbot.quality.audit.pipeline import Blocks, Pipeline
     from crpbot.registry import Registry
+    from crpbot.signals.backtest import backtest
     from crpbot.signals.signal import Signal, newest_signal
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _HOMES = {
     "Signal": "crpbot.signals.signal",
     "V7EnhancedFNN": "crpbot.model.network",
     "audit": "crpbot.factory",
+    "backtest": "crpbot.signals.backtest",
     "compute_features": "crpbot.dataset.features.compute",
     "diagnose": "crpbot.factory",
     "feature_set": "crpbot.dataset.features.sets",
@@ -63,6 +65,7 @@ __all__ = [
     "Signal",
     "V7EnhancedFNN",
     "audit",
+    "backtest",
     "compute_features",
     "diagnose",
     "feature_set",
