@@ -3,7 +3,8 @@
     make bench
     .venv/bin/python benchmarks/training.py --rows 50000 --epochs 2    # shorter
 
-Every contender runs in a process of its own, so that its peak memory is its own. One torch thread for each network.
+Every contender runs in processes of its own, so that its peak memory is its own; the fastest of three counts. One torch thread for each
+network. Between the three symbols, the start of a process is not counted.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,6 +39,7 @@ from crpbot.model.training import Rows, evaluate, train
 BATCHES = (64, 1_024)
 CONTENDERS = ("DataLoader", "skorch", "Lightning", "crpbot")
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
+REPEATS = 3
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
 MULTIPLICATIONS = 2 * (72 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
 """Floating-point operations of one row on its way forward; backward has as many twice, less the slope along the input."""
@@ -180,10 +183,21 @@ def measure(name: str, file: str, batch: int, epochs: int) -> dict[str, float]:
     """Return rows per second, loss and extra MiB of one contender; its rows come from a file: none pays for making them."""
     with np.load(file) as arrays:
         training, held = Rows(arrays["x"], arrays["y"]), Rows(arrays["x_held"], arrays["y_held"])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak(anew=True)
     seconds, loss = LOOPS[name](training, held, batch, epochs)
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"rows_per_second": len(training.y) * epochs / seconds, "loss": loss, "mib": memory}
+    return {"rows_per_second": len(training.y) * epochs / seconds, "loss": loss, "mib": peak() - before}
+
+
+def peak(*, anew: bool = False) -> float:
+    """Return the most memory that this process has had, in MiB; `anew` forgets what was before, where Linux lets it."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if anew:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def three(rows: int, batch: int, epochs: int) -> float:
@@ -238,9 +252,14 @@ def cost(rows: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     training = Rows(rng.standard_normal((rows, 72)), rng.integers(0, 3, rows))
     held = Rows(rng.standard_normal((5_000, 72)), rng.integers(0, 3, 5_000))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak(anew=True)
     seconds, _ = ours(training, held, 64, 1)
-    return {"seconds": seconds, "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {"seconds": seconds, "mib": peak() - before}
+
+
+def best(*arguments: str) -> dict[str, float]:
+    """Return the fastest of three processes."""
+    return max((asked(*arguments) for _ in range(REPEATS)), key=lambda one: one["rows_per_second"])
 
 
 def asked(*arguments: str) -> dict[str, float]:
@@ -254,8 +273,8 @@ def asked(*arguments: str) -> dict[str, float]:
 def main() -> None:
     """Run every contender and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=60_000, help="to train on")
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="of the table of costs")
     parser.add_argument("--only", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -293,12 +312,12 @@ def compare(rows: int, file: Path, batch: int, epochs: int, rate: float) -> None
     print(f"{f'batch {batch:,}':24}{'rows/s':>10}{'ratio':>8}{'loss':>10}{'extra MiB':>11}{'of the matrix rate':>20}")
     usual = 0.0
     for name in CONTENDERS:
-        one = asked("measure", name, str(file), str(batch), str(epochs))
+        one = best("measure", name, str(file), str(batch), str(epochs))
         speed = one["rows_per_second"]
         usual = usual or speed
         share = speed * OPERATIONS / rate
         print(f"{name:24}{speed:10,.0f}{speed / usual:8.1f}{one['loss']:10.5f}{one['mib']:11,.0f}{share:20.0%}")
-    together = asked("three", str(rows), str(batch), str(epochs))["rows_per_second"]
+    together = best("three", str(rows), str(batch), str(epochs))["rows_per_second"]
     print(f"{'crpbot, three symbols':24}{together:10,.0f}{together / usual:8.1f}\n")
 
 
