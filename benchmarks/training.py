@@ -3,8 +3,8 @@
     make bench
     .venv/bin/python benchmarks/training.py --rows 50000 --epochs 2    # shorter
 
-Every contender runs in processes of its own, so that its peak memory is its own; the fastest of three counts. One torch thread for
-each network. Between the three symbols, the start of a process is not counted.
+Every contender runs in processes of its own, so that its peak memory is its own; the fastest of three counts. One torch thread
+for each network. Between the three symbols, the start of a process is not counted.
 """
 
 import argparse

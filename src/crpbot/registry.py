@@ -4,7 +4,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from crpbot.disk import whole_file, write_whole
 from crpbot.errors import RegistryError
@@ -38,6 +38,10 @@ class Entry:
     file: str
     reason: str
     onnx_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.stage not in get_args(Stage):
+            raise ValueError(f"a stage must be one of {', '.join(get_args(Stage))}, found {self.stage!r:.20}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,3 +256,11 @@ def test_what_a_venue_does_not_say_is_unknown() -> None:
     in_decimals = {"precision": {"price": 2, "amount": 5}}
     assert rules_of_ccxt(in_decimals, precision_mode=2) == MarketRules(tick=0.01, lot=0.00001)
     assert rules_of_ccxt({"precision": {"price": 5}}, precision_mode=3) == UNKNOWN  # digits: no fixed step
+
+
+def test_a_plan_without_room_is_refused_in_words_where_no_tick_is_known() -> None:
+    with pytest.raises(PlanError, match="less than one tick from the entry"):
+        make_plan("LONG", center=6e4, atr=1e-13, price=6e4)
+    for price in (float("nan"), 0.0, float("inf")):
+        with pytest.raises(PlanError, match="must be finite and above 0"):
+            make_plan("LONG", center=6e4, atr=10.0, price=price)

@@ -25,6 +25,7 @@ def signal(
         reason="",
         candle="2026-01-02T03:04Z",
         expires="2026-01-02T03:35Z",
+        close_after=None,
         close_by="2026-01-02T03:20Z",
         side=side,
         confidence=0.7,
@@ -122,7 +123,7 @@ def test_json_names_its_format_and_keeps_every_key() -> None:
     found = json.loads(json.dumps(signal(rules=RULES).to_dict()))
     assert found["format"] == "crpbot.signal/1"
     assert set(found) == {
-        "format", "symbol", "stage", "status", "reason", "candle", "expires", "close_by", "side", "confidence", "probabilities",
+        "format", "symbol", "stage", "status", "reason", "candle", "expires", "close_by", "close_after", "side", "confidence", "probabilities",
         "plan", "rules",
     }  # fmt: skip
     assert found["rules"] == {"tick": 0.01, "lot": 1e-6, "min_notional": 1.0}

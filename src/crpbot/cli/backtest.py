@@ -18,6 +18,7 @@ from crpbot.cli.options import (
     hand_out,
     preset_named,
 )
+from crpbot.errors import CrpbotError
 
 
 def command(
@@ -72,9 +73,16 @@ def command(
     costs = Costs(fee_bp=fees, slippage_bp=slippage)
     rules = MarketRules(tick=tick, lot=lot, min_notional=min_notional)
     market = symbol or opened[0].market
+    subjects = [subject_in(model) for model in opened]
+    for subject in subjects:
+        own = None if subject.checkpoint is None else subject.checkpoint.symbol
+        if own is not None and own != market:
+            raise CrpbotError(
+                f"a model must be followed on its own market, found one of {own} and candles of {market}; choose one"
+            )
     rows, kind = factory.read_market(candles, market, seed=seed)
     result = backtest(
-        [subject_in(model) for model in opened],
+        subjects,
         rows,
         label_recipe=load_recipe(label),
         threshold=choice,

@@ -69,6 +69,9 @@ def command(
     for entry in entries:
         rows = open_source(candles, symbols=(entry.symbol,), seed=seed).read(entry.symbol)
         checkpoint = load_checkpoint(registry.deployed(entry))
+        if checkpoint.symbol != entry.symbol:
+            found = f"found one of {checkpoint.symbol}"
+            raise CrpbotError(f"the registry must serve {entry.symbol} by a model of it, {found}; restore it")
         signals.append(
             newest_signal(checkpoint, rows, stage=entry.stage, now=now(), threshold=threshold, preset=chosen, rules=rules)
         )

@@ -108,13 +108,23 @@ class Graph:
 
 @lru_cache(maxsize=64)
 def _session(content: bytes) -> "InferenceSession":
-    """Start a session: on the processor, with one thread, from these bytes alone."""
+    """Start a session: on the processor, with one thread, from these bytes alone.
+
+    Raises:
+        CheckpointError: onnxruntime refuses what the reader let through.
+
+    """
     import onnxruntime as ort  # noqa: PLC0415  it is needed only where something is predicted
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they are raised as well
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001  its errors have no common base
+        raise CheckpointError(
+            f"a deployed form must be one that onnxruntime can serve, found: {error!s:.200}; export it again"
+        ) from None
 
 
 def read_onnx(content: bytes, *, where: str) -> tuple[Mapping[str, Any], Checkpoint]:
@@ -209,7 +219,7 @@ def _graph(content: bytes, where: str) -> Weights:
     weights = Weights(arrays)
     _check_arrays(weights, len(graph.parts(5)), where)
     found = tuple(_node(part, where) for part in graph.parts(1))
-    if found != nodes_of(weights) or graph.text(2) != GRAPH:
+    if repr(found) != repr(nodes_of(weights)) or graph.text(2) != GRAPH:
         raise broken(where, "other steps than its arrays make")
     inputs, outputs = ([_value(part, where) for part in graph.parts(number)] for number in (11, 12))
     classes = [(name, DOUBLE, ("batch", len(CLASSES))) for name in OUTPUTS]
@@ -241,14 +251,14 @@ def _array(content: bytes, where: str) -> tuple[str, NDArray[Any]]:
     tensor = read_message(content, _TENSOR, where=f"{where}: array", most=8)
     if tensor.parts(13) or tensor.whole(14):
         raise broken(where, "numbers in another file (external data)")
-    name, shape, kind = tensor.text(8), tensor.wholes(1), _KINDS.get(tensor.whole(2))
+    name, shape, kind = tensor.text(8), tensor.wholes(1, most=2), _KINDS.get(tensor.whole(2))
     raw = tensor.run(9)
     if kind is None:
         raise broken(where, f"numbers of kind {tensor.whole(2)}")
     size = 1
     for side in shape:
         size *= side if 0 <= side <= WIDEST else WIDEST + 1
-    if len(shape) > 2 or size * kind.itemsize != len(raw):
+    if size * kind.itemsize != len(raw):
         raise broken(where, f"{len(raw):,} bytes for an array of shape {shape}")
     return name, np.frombuffer(raw, kind).reshape(shape)
 
@@ -256,9 +266,14 @@ def _array(content: bytes, where: str) -> tuple[str, NDArray[Any]]:
 def _node(content: bytes, where: str) -> Node:
     node = read_message(content, _NODE, where=f"{where}: step", most=16)
     operator, domain = node.text(4), node.text(7)
+    if node.parts(3):
+        raise broken(where, "a step with a name")
     if operator not in OPERATORS or domain:
         raise broken(where, f"the operator {operator[:40]}{f' of {domain[:40]}' if domain else ''}")
-    return Node(operator, node.texts(1), node.texts(2), dict(_attribute(part, where) for part in node.parts(5)))
+    attributes = [_attribute(part, where) for part in node.parts(5)]
+    if len(dict(attributes)) < len(attributes):
+        raise broken(where, "an attribute twice")
+    return Node(operator, node.texts(1), node.texts(2), dict(attributes))
 
 
 def _attribute(content: bytes, where: str) -> tuple[str, int | float]:

@@ -59,8 +59,8 @@ class Message:
             raise broken(self.where, f"a number in field {number}, where bytes belong")
         return parts
 
-    def wholes(self, number: int) -> tuple[int, ...]:
-        """Return all whole numbers of a field, written one by one or packed together."""
+    def wholes(self, number: int, *, most: int) -> tuple[int, ...]:
+        """Return all whole numbers of a field, written one by one or packed together, of which there may be `most`."""
         found: list[int] = []
         for value in self.fields.get(number, ()):
             if isinstance(value, int):
@@ -70,6 +70,10 @@ class Message:
             while at < len(value):
                 one, at = _varint(value, at, self.where)
                 found.append(one)
+                if len(found) > most:  # a run of them may be megabytes long
+                    break
+        if len(found) > most:
+            raise broken(self.where, f"field {number} more than {most} times")
         return tuple(one - 2**64 if one >= 2**63 else one for one in found)
 
     def _one(self, number: int, default: Value) -> Value:

@@ -235,6 +235,8 @@ def backtest(
         heard = _of(heard, unseen)
     else:
         heard, chosen = voice.hear(candles, unseen), fixed(threshold)
+    if not np.isfinite(heard.probabilities).any():
+        raise CheckpointError("a model must give finite probabilities, found none on any row; diagnose it")
     known: Literal["yes", "unknown"] = "unknown" if voice.origin is None else "yes"
     about = About(models=tuple(names), symbol=symbol, source=source, label=str(voice.rule), out_of_sample=known)
     return follow_signals(candles, heard, chosen, terms, about)

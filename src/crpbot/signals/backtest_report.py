@@ -12,7 +12,7 @@ from crpbot.quality.report.data import finite
 from crpbot.signals.backtest import Backtest
 from crpbot.signals.earnings import Coins, Earnings
 from crpbot.signals.follow import OUTCOMES, Rows
-from crpbot.signals.plan import REFUSALS
+from crpbot.signals.plan import REFUSALS, why_refused
 
 FORMAT = "crpbot.backtest/1"
 
@@ -152,8 +152,7 @@ def _refusals(b: Backtest) -> dict[str, int]:
     """Return how many plans were refused, by reason."""
     rules = b.terms.rules
     counts = np.bincount(b.trades.plans.refused, minlength=len(REFUSALS)).tolist()
-    named = zip(REFUSALS[1:], counts[1:], strict=True)
-    return {words.format(tick=rules.tick, lot=rules.lot, least=rules.min_notional): n for words, n in named if n}
+    return {why_refused(number, rules): n for number, n in enumerate(counts) if number and n}
 
 
 def _earnings(b: Backtest, earnings: Earnings | None) -> dict[str, Any] | None:

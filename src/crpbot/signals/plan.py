@@ -126,9 +126,9 @@ REFUSALS = (
     "",
     "the price has not moved for 14 candles, so no distance to the stop loss can be set",
     "the market moves so much that the zone or an exit would lie at or below 0",
-    "no price of the market lies in the entry zone: one tick of {tick:g} is wider",
-    "the take profit is less than one tick of {tick:g} from the entry",
-    "one lot of {lot:g} is more than the account may risk or buy",
+    "no price of the market lies in the entry zone: one tick{tick} is wider",
+    "the take profit is less than one tick{tick} from the entry",
+    "one lot{lot} is more than the account may risk or buy",
     "the order would be worth less than {least:,.2f}, the least order there",
 )
 """Why a plan is refused, by number."""
@@ -212,6 +212,19 @@ def make_plans(
     )
 
 
+def why_refused(number: int, rules: MarketRules) -> str:
+    """Return the reason of that number in `REFUSALS`, with the grid of the market where it is known.
+
+    >>> why_refused(NO_ROOM, UNKNOWN)
+    'the take profit is less than one tick from the entry'
+    """
+
+    def of(step: float | None) -> str:
+        return "" if step is None else f" of {step:g}"
+
+    return REFUSALS[number].format(tick=of(rules.tick), lot=of(rules.lot), least=rules.min_notional or 0.0)
+
+
 def _sizes(entry: Floats, distance: Floats, preset: Preset, lot: float | None) -> Floats:
     """Return the largest sizes that keep risk and leverage to the last bit; 0 where none does."""
     most_lost, most_bought = preset.account * preset.risk, preset.account * preset.leverage
@@ -245,12 +258,14 @@ def make_plan(
         PlanError: the order is refused; the message is the reason.
 
     """
+    if not (0 < center < np.inf and 0 < price < np.inf):
+        raise PlanError(f"prices must be finite and above 0, found {center:g} and {price:g}; correct them")
     sign = np.array([1 if side == "LONG" else -1], np.int8)
     one = [np.array([value], np.float64) for value in (center, atr, price)]
     plans = make_plans(sign, center=one[0], atr=one[1], price=one[2], preset=preset, rules=rules)
     entry, stop, take, size = (float(column[0]) for column in (plans.entry, plans.stop_loss, plans.take_profit, plans.size))
-    if reason := REFUSALS[plans.refused[0]]:
-        raise PlanError(reason.format(tick=rules.tick, lot=rules.lot, least=rules.min_notional))
+    if plans.refused[0] != FINE:
+        raise PlanError(why_refused(int(plans.refused[0]), rules))
     waits = bool(plans.stop_entry[0])
     order_types: dict[Side, OrderType] = {
         "LONG": "BUY STOP" if waits else "LIMIT BUY",

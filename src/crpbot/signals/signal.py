@@ -13,6 +13,7 @@ from crpbot.errors import CheckpointError, PlanError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.registry import Stage
 from crpbot.signals.ensemble import THRESHOLD, Floats, Opinion, Speaker, average, opinion, same_question
+from crpbot.signals.follow import Timing, timing_of
 from crpbot.signals.plan import ATR_PRESET, OrderPlan, Preset, Side, make_plan, preset_of
 from crpbot.signals.rules import UNKNOWN, MarketRules
 from crpbot.signals.text import card
@@ -32,7 +33,9 @@ class Signal:
         reason: why there is no plan, or why it has expired; empty for a signal.
         candle: open time of the candle it is of.
         expires: when it stops being valid.
-        close_by: when the trade is to be closed, whatever it has met; None where the label knows no such time.
+        close_by: when the trade is to be closed, whatever it has met; None where that counts from the entry.
+        close_after: minutes from the entry until then, where it does: what the confidence speaks of is over, and a backtest
+            closes it too.
         side: the more probable of LONG and SHORT.
         confidence: the probability of that very class, not one less the other.
         probabilities: of DOWN, NEUTRAL and UP; None, like side and confidence, where the newest candle has no features.
@@ -48,6 +51,7 @@ class Signal:
     candle: str
     expires: str
     close_by: str | None
+    close_after: int | None
     side: Side | None
     confidence: float | None
     probabilities: tuple[float, float, float] | None
@@ -94,7 +98,7 @@ def newest_signal(
 
     """
     speakers = tuple(models) if isinstance(models, Sequence) else (models,)
-    symbol, preset = _one_market(speakers, preset)
+    symbol, preset, timing = _one_market(speakers, preset)
     opened, closed = int(candles.time[-1]), int(candles.time[-1]) + MINUTE
     expires = closed + preset.expiry_minutes * MINUTE
     silent = Signal(
@@ -105,6 +109,7 @@ def newest_signal(
         candle=utc(opened),
         expires=utc(expires),
         close_by=None if preset.hold_minutes is None else utc(closed + preset.hold_minutes * MINUTE),
+        close_after=timing.hold if timing.from_entry else None,
         side=None,
         confidence=None,
         probabilities=None,
@@ -138,15 +143,16 @@ def newest_signal(
     )
 
 
-def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Preset]:
-    """Return the market of the models, and the preset with what their label says of its trades."""
+def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Preset, Timing]:
+    """Return the market of the models, the preset with what their label says of its trades, and how long those last."""
     asked = []
     for speaker in speakers:
         if speaker.recipe is None or speaker.symbol is None:
             raise CheckpointError("only a checkpoint of ours can speak, found a foreign one; train and promote one here")
         asked.append((speaker.symbol, speaker.recipe.label.rule if speaker.label is None else speaker.label.rule))
     same_question(asked)
-    return asked[0][0], preset_of(speakers[0].label, preset)
+    preset = preset_of(speakers[0].label, preset)
+    return asked[0][0], preset, timing_of(preset, asked[0][1])
 
 
 def _newest(speaker: Speaker, candles: Candles) -> tuple[Floats, float] | str:

@@ -1,6 +1,7 @@
 """A signal in words and messages: a card for a terminal, a message for Telegram, hummingbot's livestream of probabilities."""
 
 import math
+from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING, Any
 
 from crpbot.errors import printable
@@ -32,6 +33,7 @@ def card(signal: "Signal") -> str:
         f"  size         {_size(signal)} {base}, risking {p.risk_money:,.2f} {quote}",
         f"  valid until  {signal.expires}",
         *([] if signal.close_by is None else [f"  close by     {signal.close_by}"]),
+        *([] if signal.close_after is None else [f"  close        {signal.close_after} minutes after the entry"]),
     ]
     return "\n".join(lines)
 
@@ -56,6 +58,7 @@ def telegram(signal: "Signal") -> str:
             f"Size {_size(signal)} {base}, risking {p.risk_money:,.2f} {quote}",
             f"Valid until {signal.expires}, candle of {signal.candle}",
             *([] if signal.close_by is None else [f"Close by {signal.close_by}"]),
+            *([] if signal.close_after is None else [f"Close {signal.close_after} minutes after the entry"]),
         ]
     if signal.probabilities is not None:
         down, neutral, up = signal.probabilities
@@ -100,7 +103,17 @@ def _price(signal: "Signal", price: float) -> str:
 def _size(signal: "Signal") -> str:
     assert signal.plan is not None
     own = signal.rules.size_decimals
-    return f"{signal.plan.size:.6g}" if own is None else f"{signal.plan.size:.{own}f}"
+    return _down(signal.plan.size) if own is None else f"{signal.plan.size:.{own}f}"
+
+
+def _down(size: float) -> str:
+    """Write a size to six digits, never more than it is.
+
+    >>> _down(1.1350467767), _down(518_466_666.67), _down(0.000012345678)
+    ('1.13504', '518466000', '0.0000123456')
+    """
+    exact = Decimal(size)
+    return f"{exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), rounding=ROUND_DOWN):f}"
 
 
 def _away(price: float, entry: float) -> str:
