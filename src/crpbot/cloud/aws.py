@@ -1,6 +1,7 @@
 """The one door to AWS: every call that crpbot makes is in the table here, and every refusal becomes one line."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,8 +70,8 @@ class Aws:
             return dict(getattr(self._client(service), operation)(**parameters))
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
-            said = str(error.response.get("Error", {}).get("Message", ""))
-            raise AwsError(f"AWS must do {action}, found {code}: {said}; {_remedy(code, action)}", code=code) from None
+            said = _said(code, str(error.response.get("Error", {}).get("Message", "")))
+            raise AwsError(f"AWS must do {action}, found {code}{said}; {_remedy(code, action)}", code=code) from None
         except BotoCoreError as error:
             raise AwsError(f"AWS must answer {action} in {self.region}, found {error}; {_UNREACHED}") from None
 
@@ -113,6 +114,18 @@ _UNREACHED = "check credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID), network and 
 _THROTTLED = {"ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
 _STRANGERS = {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "ExpiredToken", "AuthFailure"}
+_STRANGERS |= {"InvalidSignatureException", "IncompleteSignature", "InvalidToken", "ExpiredTokenException", "InvalidAccessKeyId"}
+_STRANGERS |= {"RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "MissingAuthenticationToken"}
+
+_QUOTES = re.compile(r"canonical|signature|string.to.sign|security.token|x-amz-|authorization", re.IGNORECASE)
+"""What a message says that may quote the signed request, and with it the session token and the signature."""
+
+
+def _said(code: str, message: str) -> str:
+    """Return what AWS said; of a message that may hold a secret, nothing: the code says enough."""
+    if not message or code in _STRANGERS or _QUOTES.search(message):
+        return ""
+    return f": {message}"
 
 
 def _remedy(code: str, action: str) -> str:

@@ -1,12 +1,15 @@
 #!/bin/bash
 # What a fresh g5.xlarge does, once, as root. It holds no secret: S3 is reached by the instance profile.
-# 1. launch: this machine. Whatever happens below, it ends: by the timer, or when this script does.
+# 1. launch: this machine. Whatever happens below, it ends: by one of two timers, or when this script does.
 shutdown -h +@MINUTES@
+(sleep @LAST_SECONDS@; poweroff -ff) </dev/null >/dev/null 2>&1 & # needs neither logind nor anything else that may hang
 set -uo pipefail
 exec > >(tee -a /var/log/crpbot.log) 2>&1
 end() {
-  aws s3 cp --quiet --region @REGION@ /var/log/crpbot.log "s3://@BUCKET@/@FOLDER@/log.txt"
-  shutdown -h now # 8. terminate: InstanceInitiatedShutdownBehavior is terminate
+  set +e
+  trap - EXIT
+  timeout 60 aws s3 cp --quiet --region @REGION@ /var/log/crpbot.log "s3://@BUCKET@/@FOLDER@/log.txt" || true
+  shutdown -h now || poweroff -f # 8. terminate: InstanceInitiatedShutdownBehavior is terminate
 }
 trap end EXIT
 set -e

@@ -1,0 +1,48 @@
+"""The script of the machine of EC2, run as it is with everything that it calls replaced: it ends the machine, always."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from crpbot.cloud import ec2
+from crpbot.cloud.pack import Blob, Package
+
+
+def run(place: Path, *, failing: tuple[str, ...] = ()) -> list[str]:
+    """Run the script and return what it called, in order; what fails still says that it was called."""
+    content = {name: name.encode() for name in ("crpbot.zip", "requirements.txt", "constraints.txt", "start.sh")}
+    package = Package("crpbot/packages/x/", "0" * 64, tuple(Blob(f"crpbot/packages/x/{n}", c) for n, c in content.items()))
+    script = ec2.user_data("run", bucket="bucket", region="us-east-1", package=package, limit_seconds=600)
+    (place / "log").mkdir()
+    (place / "opt" / "venv" / "bin").mkdir(parents=True)
+    script = script.replace("/opt/crpbot", str(place / "opt")).replace("/var/log", str(place / "log"))
+    for name, folder in {
+        **dict.fromkeys(("aws", "python3", "shutdown", "poweroff", "sleep"), place / "bin"),
+        "python": place / "opt" / "venv" / "bin",
+    }.items():
+        folder.mkdir(exist_ok=True)
+        code = 1 if name in failing else 0
+        (folder / name).write_text(f'#!/bin/bash\necho "{name} $*" >>"{place}/called"\nexit {code}\n')
+        (folder / name).chmod(0o755)
+    path = f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash"], input=script, env={"PATH": path}, cwd=place, text=True, capture_output=True, timeout=60, check=False)
+    end = time.monotonic() + 20
+    while "poweroff -ff" not in (called := (place / "called").read_text().splitlines()) and time.monotonic() < end:
+        time.sleep(0.02)  # the second timer is a process of its own
+    return called
+
+
+@pytest.mark.parametrize("failing", [(), ("aws",), ("python3",), ("python",), ("aws", "python3", "python")])
+def test_the_machine_is_shut_down_whatever_fails(tmp_path: Path, failing: tuple[str, ...]) -> None:
+    called = run(tmp_path, failing=failing)
+    assert "shutdown -h +10" in called
+    assert "shutdown -h now" in called
+    assert "sleep 660" in called  # the second timer, which asks nobody
+    assert "poweroff -ff" in called
+
+
+def test_where_shutdown_fails_the_power_is_cut(tmp_path: Path) -> None:
+    assert "poweroff -f" in run(tmp_path, failing=("shutdown",))
