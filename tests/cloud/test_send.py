@@ -1,11 +1,13 @@
 """Sending: once, whole, and with nothing left running when something fails."""
 
 import dataclasses
+import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws import ACCOUNT, BUCKET, IMAGE, Aws
+from aws import ACCOUNT, BUCKET, IMAGE, OPERATIONS, Aws, LostError, RefusedError
 from models import market, quick
 
 from crpbot.cloud.aws import TRIES
@@ -13,7 +15,9 @@ from crpbot.cloud.aws import Aws as Door
 from crpbot.cloud.jobs import Jobs, Sent
 from crpbot.cloud.order import Market, Wish, make_plan
 from crpbot.cloud.plan import Plan
-from crpbot.cloud.send import machines, send, stop
+from crpbot.cloud.runs import machines
+from crpbot.cloud.send import send, stop
+from crpbot.cloud.status import look
 from crpbot.cloud.sweep import sweep
 from crpbot.errors import AwsError, CloudError
 
@@ -148,10 +152,11 @@ def test_sweep_ends_what_is_late_and_leaves_alone_what_is_not(aws: Aws, tmp_path
     job = sent(planned(symbols=("BTC-USD",)), tmp_path / "b")[0]
     other = aws.client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     door = Door("us-east-1")
+    aws.runs[job.run].started = aws.runs[job.run].created
     began = int(aws.runs[job.run].created * 1_000)
-    assert [one.late for one in sweep(door, now=began, dry=False)] == [False, False]
+    assert [one.late for one in sweep(door, now=began, dry=False).found] == [False, False]
     hours = began + 10 * 3_600_000
-    assert [one.late for one in sweep(door, now=hours, dry=True)] == [True, True]
+    assert [one.late for one in sweep(door, now=hours, dry=True).found] == [True, True]
     assert aws.runs[job.run].status == "InProgress"
     ended: list[Any] = []
     sweep(door, now=hours, dry=False, told=ended.append)
@@ -161,6 +166,113 @@ def test_sweep_ends_what_is_late_and_leaves_alone_what_is_not(aws: Aws, tmp_path
     left = aws.client("ec2").describe_instances(InstanceIds=[other])["Reservations"][0]["Instances"][0]
     assert left["State"]["Name"] == "running"  # it is not ours
     assert aws.runs[job.run].status == "Stopping"
+
+
+def test_a_sweep_goes_on_after_an_error_and_says_what_is_left(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = sent(planned(), tmp_path)
+    for run in aws.runs.values():
+        run.started = run.created
+    bad, stranger = jobs[0].run, "crpbot-of-somebody-else"
+    aws.runs[stranger] = aws.runs["not-crpbot-at-all"] = dataclasses.replace(aws.runs[bad])
+    real = OPERATIONS["DescribeTrainingJob"]
+
+    def describe(here: Aws, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["TrainingJobName"] == bad:
+            raise RefusedError("AccessDeniedException", "no")
+        return real(here, asked)
+
+    monkeypatch.setitem(OPERATIONS, "DescribeTrainingJob", describe)
+    later = int(time.time() * 1_000) + 10 * 3_600_000
+    swept = sweep(Door("us-east-1"), now=later, dry=False)
+    assert {one.run for one in swept.found} == {jobs[1].run, jobs[2].run}
+    assert len(swept.left) == 1
+    assert bad in swept.left[0]
+    assert {name: run.status for name, run in aws.runs.items()} == {
+        bad: "InProgress",
+        jobs[1].run: "Stopping",
+        jobs[2].run: "Stopping",
+        stranger: "InProgress",
+        "not-crpbot-at-all": "InProgress",
+    }
+
+
+def test_a_job_on_demand_that_waits_for_its_machine_is_not_late(aws: Aws, tmp_path: Path) -> None:
+    job = sent(planned(symbols=("BTC-USD",)), tmp_path)[0]
+    later = int((aws.runs[job.run].created + 36_000) * 1_000)
+    assert [one.late for one in sweep(Door("us-east-1"), now=later, dry=False).found] == [False]
+    aws.runs[job.run].started = aws.runs[job.run].created
+    assert [one.late for one in sweep(Door("us-east-1"), now=later, dry=True).found] == [True]
+
+
+def test_what_is_stopping_is_not_taken_for_what_runs(aws: Aws, tmp_path: Path) -> None:
+    job = sent(planned(symbols=("BTC-USD",)), tmp_path)[0]
+    stop(job, Door("us-east-1"))
+    with pytest.raises(CloudError, match="found it stopping; repeat in a few minutes"):
+        sent(planned(symbols=("BTC-USD",)), tmp_path)
+    assert len(aws.runs) == 1
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("answer", ["lost once", "lost always"])
+def test_a_job_whose_answer_was_lost_is_ours(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    """The job is made, and the answer does not arrive: it is not left running unknown."""
+    real, lost = OPERATIONS["CreateTrainingJob"], list[str]()
+
+    def create(here: Aws, asked: dict[str, Any]) -> dict[str, Any]:
+        symbol = asked["HyperParameters"]["symbol"]
+        if symbol == "SOL-USD" and answer == "lost once":
+            raise RefusedError("ResourceLimitExceeded", "no more")
+        if asked["TrainingJobName"] not in here.runs:
+            real(here, asked)
+        elif answer == "lost once":
+            return real(here, asked)
+        if symbol == "BTC-USD" or answer == "lost always":
+            lost.append(symbol)
+            raise LostError
+        return {}
+
+    monkeypatch.setitem(OPERATIONS, "CreateTrainingJob", create)
+    with pytest.raises(AwsError):
+        sent(planned(), tmp_path)
+    assert lost
+    assert {run.status for run in aws.runs.values()} == {"Stopping"}
+    assert {job.run for job in Jobs(tmp_path).all()} >= set(aws.runs)
+
+
+def test_a_start_whose_fate_is_unknown_is_named(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = planned(symbols=("BTC-USD",)).jobs[0].name
+
+    def refuse(*_: object) -> None:
+        monkeypatch.setitem(OPERATIONS, "DescribeTrainingJob", deny)
+        raise RefusedError("ValidationException", "something")
+
+    def deny(*_: object) -> None:
+        raise RefusedError("AccessDeniedException", "no")
+
+    monkeypatch.setitem(OPERATIONS, "CreateTrainingJob", refuse)
+    with pytest.raises(CloudError, match=f"{name} may still run"):
+        sent(planned(symbols=("BTC-USD",)), tmp_path)
+    assert aws.runs == {}
+    assert [job.run for job in Jobs(tmp_path).all()] == [name]
+
+
+def test_what_ec2_has_done_is_known_without_any_record_here(aws: Aws, tmp_path: Path) -> None:
+    first = sent(planned(EC2), tmp_path / "a")
+    stop(first[0], Door("us-east-1"))
+    for job in first:
+        aws.client("s3").put_object(Bucket=BUCKET, Key=job.artefact, Body=b"done")
+    again = sent(planned(EC2), tmp_path / "b")
+    assert {one["InstanceId"] for one in machines(Door("us-east-1"))} == {first[0].instance_id}
+    assert {look(job, Door("us-east-1"), now=2).state for job in (*first, *again)} == {"Completed"}
+
+
+def test_a_failure_of_an_earlier_machine_is_not_taken_for_this_one(aws: Aws, tmp_path: Path) -> None:
+    job = sent(planned(EC2, ("BTC-USD",)), tmp_path)[0]
+    key = f"crpbot/jobs/{job.name}/status.json"
+    for machine, state in (("i-another", "InProgress"), (job.instance_id, "Failed")):
+        told = {"state": "Failed", "machine": machine, "time": 10**15}
+        aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=json.dumps(told).encode())
+        assert look(job, Door("us-east-1"), now=2).state == state
 
 
 def test_records_are_read_whole_or_not_at_all(tmp_path: Path, aws: Aws) -> None:

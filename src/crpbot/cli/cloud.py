@@ -244,9 +244,16 @@ def stop(jobs: JobsArgument = None, home: HomeOption = None) -> None:
     from crpbot.cloud.jobs import Jobs
     from crpbot.cloud.send import stop as end
 
+    left = []
     for job in Jobs(home_folder(home)).chosen(tuple(jobs or ())):
-        end(job, Aws(job.region))
-        typer.echo(f"{job.symbol}: {job.run} runs no more, or is stopping")
+        try:
+            end(job, Aws(job.region))
+        except CrpbotError as error:
+            left.append(f"{job.run}: {error}")
+        else:
+            typer.echo(f"{job.symbol}: {job.run} runs no more, or is stopping")
+    if left:
+        raise CloudError(f"every job must be stopped, found {len(left)} that may still run: {'; '.join(left)}")
 
 
 @app.command("sweep")
@@ -262,15 +269,23 @@ def sweep(
     from crpbot.cloud.aws import Aws, region_of
     from crpbot.cloud.sweep import sweep as end
 
-    found = end(Aws(region_of(region)), now=now(), dry=dry)
+    door = Aws(region_of(region))
+    swept = end(door, now=now(), dry=dry)
+    found = swept.found
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=1))
     else:
         for one in found:
-            what = "within its time" if not one.late else "late, left running (--dry-run)" if dry else "late, ended"
+            ended = not any(line.startswith(f"{one.run} {one.id}: ") for line in swept.left)
+            late = "late, left running (--dry-run)" if dry else "late, ended" if ended else "late, not ended"
+            what = late if one.late else "within its time"
             typer.echo(f"{one.backend} {one.run} {one.id}: {one.hours:.2f} of {one.limit_hours:.2f} hours, {what}")
-        if not found:
-            typer.echo("nothing of crpbot runs in this region")
+        if not found and not swept.left:
+            typer.echo(f"nothing of crpbot runs in {door.region}")
+    if swept.left:
+        raise CloudError(
+            f"everything of crpbot in {door.region} must be looked at and ended, found left: {'; '.join(swept.left)}"
+        )
     if any(one.late for one in found):
         raise typer.Exit(1)
 

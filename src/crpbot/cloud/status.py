@@ -8,7 +8,8 @@ from typing import Any
 
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.jobs import Sent
-from crpbot.cloud.send import ALIVE, machines
+from crpbot.cloud.runs import ALIVE, machines, training_job
+from crpbot.cloud.send import is_there
 from crpbot.errors import AwsError
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -79,7 +80,9 @@ def manifest_in(log: tuple[str, ...]) -> str | None:
 
 
 def _look_at_training(job: Sent, aws: Aws, now: int) -> JobStatus:
-    found = aws.ask("sagemaker", "describe_training_job", TrainingJobName=job.run)
+    found = training_job(aws, job.run)
+    if found is None:
+        return _status(job, "Stopped", "", "AWS knows no such job: it was not started; send it again", 0.0, 0.0, ())
     state = str(found["TrainingJobStatus"])
     started, ended = found.get("TrainingStartTime"), found.get("TrainingEndTime")
     seconds = float(found.get("TrainingTimeInSeconds") or 0)
@@ -120,7 +123,8 @@ def _look_at_machine(job: Sent, aws: Aws, now: int) -> JobStatus:
     told = _told(job, aws)
     ours = [one for one in machines(aws, job.run) if one["InstanceId"] == job.instance_id]
     alive = any(one["State"]["Name"] in ALIVE for one in ours)
-    state, detail = str(told.get("state", "InProgress")), str(told.get("detail", ""))
+    done = is_there(aws, job.bucket, job.artefact, job.account)
+    state, detail = ("Completed", "") if done else (str(told.get("state", "InProgress")), str(told.get("detail", "")))
     reason = detail if state == "Failed" else ""
     if state not in OVER and not alive:
         state, reason = "Stopped", "the machine is gone before the job was done; sent again, it goes on from its last epoch"
@@ -143,7 +147,9 @@ def _told(job: Sent, aws: Aws) -> Mapping[str, Any]:
         return {}
     except ValueError:
         return {}
-    return told if isinstance(told, dict) and told.get("time", 0) >= job.created else {}
+    if not isinstance(told, dict):
+        return {}
+    return told if told.get("machine", "") in {"", job.instance_id} else {}  # another machine said it, of an earlier attempt
 
 
 def _status(

@@ -14,6 +14,8 @@ end() {
 trap end EXIT
 set -e
 export HOME=/root AWS_REGION=@REGION@ AWS_DEFAULT_REGION=@REGION@ PYTHONUNBUFFERED=1
+CRPBOT_MACHINE="$(cat /var/lib/cloud/data/instance-id 2>/dev/null || true)" # cloud-init's; status says which machine spoke
+export CRPBOT_MACHINE
 mkdir -p /opt/crpbot && cd /opt/crpbot
 # 2. environment: uv, Python and torch with the driver of the Deep Learning AMI
 python3 -m pip install --quiet uv
