@@ -302,6 +302,8 @@ def _describe(aws: Aws, asked: dict[str, Any]) -> dict[str, Any]:
         "CreationTime": run.created,
         "StoppingCondition": run.asked["StoppingCondition"],
         "HyperParameters": run.asked["HyperParameters"],
+        "ResourceConfig": run.asked["ResourceConfig"],
+        "EnableManagedSpotTraining": run.asked.get("EnableManagedSpotTraining", False),
     }
     if run.started:
         known["TrainingStartTime"] = run.started

@@ -17,7 +17,7 @@ from crpbot.cloud.order import Market, Wish, make_plan
 from crpbot.cloud.plan import Plan
 from crpbot.cloud.runs import machines
 from crpbot.cloud.send import send, stop
-from crpbot.cloud.status import look
+from crpbot.cloud.status import look, look_at
 from crpbot.cloud.sweep import sweep
 from crpbot.errors import AwsError, CloudError
 
@@ -273,6 +273,29 @@ def test_a_failure_of_an_earlier_machine_is_not_taken_for_this_one(aws: Aws, tmp
         told = {"state": "Failed", "machine": machine, "time": 10**15}
         aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=json.dumps(told).encode())
         assert look(job, Door("us-east-1"), now=2).state == state
+
+
+@pytest.mark.parametrize("wish", [SAGEMAKER, EC2])
+def test_what_is_there_already_counts_with_its_own_limit(aws: Aws, tmp_path: Path, wish: Wish) -> None:
+    first = sent(planned(wish, ("BTC-USD",)), tmp_path / "a")[0]
+    tight = planned(dataclasses.replace(wish, max_cost=0.9), ("BTC-USD",))
+    assert tight.bill.limit_seconds < first.limit_seconds
+    with pytest.raises(CloudError, match=r"at most \$0\.90, found up to \$1\..*is there already"):
+        sent(tight, tmp_path / "b")
+    generous = sent(planned(dataclasses.replace(wish, max_cost=9, max_hours=0.5), ("BTC-USD",)), tmp_path / "b")[0]
+    assert generous.limit_seconds == first.limit_seconds
+    assert len(aws.runs) + len(machines(Door("us-east-1"))) == 1
+
+
+def test_the_cost_of_spot_is_billable_time_on_demand_and_a_machine_counts_once(aws: Aws, tmp_path: Path) -> None:
+    aws.quotas["ml.g5.xlarge for spot training job usage"] = 4
+    job = sent(planned(dataclasses.replace(SAGEMAKER, spot=True), ("BTC-USD",)), tmp_path)[0]
+    run, door = aws.runs[job.run], Door("us-east-1")
+    run.status, run.started, run.ended = "Completed", run.created, run.created + 3_600
+    assert look(job, door, now=1).cost_usd == pytest.approx(1.408)
+    three = sent(planned(EC2), tmp_path / "ec2")
+    costs = [one.cost_usd for one in look_at(three, {"us-east-1": door}, now=1 + 3_600_000)]
+    assert costs == pytest.approx([1.006, 0, 0])
 
 
 def test_records_are_read_whole_or_not_at_all(tmp_path: Path, aws: Aws) -> None:

@@ -37,6 +37,9 @@ SpotOption = Annotated[bool, typer.Option("--spot", help="Cheaper machines that 
 PriceOption = Annotated[
     float | None, typer.Option("--price", metavar="USD", help="An hour of the machine, instead of the table's.")
 ]
+DemandOption = Annotated[
+    float | None, typer.Option("--on-demand-price", metavar="USD", help="An hour on demand, the most that AWS charges for spot.")
+]
 MostOption = Annotated[
     float | None, typer.Option("--max-cost", metavar="USD", help="Refuse above it, and stop machines before it is spent.")
 ]
@@ -60,6 +63,7 @@ def plan(
     max_hours: HoursOption = None,
     spot: SpotOption = False,
     price: PriceOption = None,
+    on_demand: DemandOption = None,
     instance: InstanceOption = None,
     image: ImageOption = None,
     region: RegionOption = None,
@@ -78,7 +82,7 @@ def plan(
     from crpbot.cloud.order import make_plan
     from crpbot.model.recipe import load_recipe
 
-    wish = _wish(backend, region, bucket, role, image, instance, spot, price, max_cost, max_hours, subnet, group)
+    wish = _wish(backend, region, bucket, role, image, instance, spot, price, on_demand, max_cost, max_hours, subnet, group)
     made = make_plan(wish, _markets(candles, symbols, seed), load_recipe(recipe), seed=seed)
     if as_json:
         typer.echo(made.to_json(), nl=False)
@@ -97,6 +101,7 @@ def train(
     max_hours: HoursOption = None,
     spot: SpotOption = False,
     price: PriceOption = None,
+    on_demand: DemandOption = None,
     instance: InstanceOption = None,
     image: ImageOption = None,
     region: RegionOption = None,
@@ -118,7 +123,7 @@ def train(
     from crpbot.cloud.order import make_plan
     from crpbot.model.recipe import load_recipe
 
-    wish = _wish(backend, region, bucket, role, image, instance, spot, price, max_cost, max_hours, subnet, group)
+    wish = _wish(backend, region, bucket, role, image, instance, spot, price, on_demand, max_cost, max_hours, subnet, group)
     markets = _markets(candles, symbols, seed, needed=True)
     chosen = load_recipe(recipe)
     if local:
@@ -154,9 +159,8 @@ def train(
     bill = made.bill
     for job in sent:
         typer.echo(f"{job.symbol}: {job.run} {job.instance_id}".rstrip())
-    typer.echo(
-        f"about ${bill.cost_usd:.2f} for {bill.hours:.2f} hours, at most ${bill.most_usd:.2f}; crpbot cloud status --follow"
-    )
+    most = sum(bill.most_of(seconds, bill.price) for seconds in {job.run: job.limit_seconds for job in sent}.values())
+    typer.echo(f"about ${bill.cost_usd:.2f} for {bill.hours:.2f} hours, at most ${most:.2f}; crpbot cloud status --follow")
 
 
 @app.command("status")
@@ -173,13 +177,13 @@ def status(
     """
     from crpbot.cloud.aws import Aws
     from crpbot.cloud.jobs import Jobs
-    from crpbot.cloud.status import look
+    from crpbot.cloud.status import look_at
 
     chosen = Jobs(home_folder(home)).chosen(tuple(jobs or ()))
     regions = {job.region: Aws(job.region) for job in chosen}
     said: dict[str, int] = {}
     while True:
-        found = [look(job, regions[job.region], now=now()) for job in chosen]
+        found = look_at(chosen, regions, now=now())
         if not as_json and follow:
             _print_new(found, said)
         if not follow or all(one.over for one in found):
@@ -299,6 +303,7 @@ def _wish(
     instance: str | None,
     spot: bool,
     price: float | None,
+    on_demand: float | None,
     max_cost: float | None,
     max_hours: float | None,
     subnet: str | None,
@@ -320,6 +325,7 @@ def _wish(
         instance=instance,
         spot=spot,
         price=price,
+        on_demand=on_demand,
         max_cost=max_cost,
         max_hours=max_hours,
         subnet=subnet,

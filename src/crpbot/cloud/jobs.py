@@ -33,6 +33,7 @@ class Sent:
         instance_id: of the machine of EC2; empty for SageMaker.
         spot: whether it may be taken away.
         usd_per_hour: expected price.
+        usd_on_demand: price on demand, which is above the other one for spot only.
         limit_seconds: after which it is stopped.
         created: when, in milliseconds of UTC.
 
@@ -57,6 +58,7 @@ class Sent:
     usd_per_hour: float
     limit_seconds: int
     created: int
+    usd_on_demand: float = 0.0
 
     @property
     def artefact(self) -> str:

@@ -59,5 +59,11 @@ def unless(aws: Aws, codes: set[str], service: str, operation: str, /, **paramet
             raise
 
 
+def limit_of(machine: Mapping[str, Any]) -> int | None:
+    """Return the seconds after which a machine of EC2 ends itself, as its label says; None where it does not."""
+    text = _labels(machine).get("crpbot:seconds", "")
+    return int(text) if text.isdecimal() else None
+
+
 def _labels(machine: Mapping[str, Any]) -> dict[str, str]:
     return {"crpbot:job": "", **{str(tag["Key"]): str(tag["Value"]) for tag in machine.get("Tags", ())}}

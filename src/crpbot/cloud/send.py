@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.jobs import Jobs, Sent
-from crpbot.cloud.plan import Plan, Request
-from crpbot.cloud.runs import ALIVE, machines, stop_run, training_job, unless
+from crpbot.cloud.plan import Bill, Plan, Request
+from crpbot.cloud.prices import price_of
+from crpbot.cloud.runs import ALIVE, limit_of, machines, stop_run, training_job, unless
 from crpbot.errors import AwsError, CloudError
 
 _ENDED = ("Failed", "Stopped")
 _THERE = {"put_object": {"PreconditionFailed", "ConditionalRequestConflict"}, "create_security_group": {"InvalidGroup.Duplicate"}}
 """What AWS says of something that is there already, by operation."""
 MOST_ATTEMPTS = 99
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Started:
         attempt: from 1.
         instance_id: of EC2; else empty.
         new: whether this call started it.
+        limit_seconds: after which it is stopped.
+        instance: type of its machine.
+        spot: whether the machine may be taken away.
 
     """
 
@@ -33,6 +38,9 @@ class Started:
     attempt: int
     instance_id: str
     new: bool
+    limit_seconds: int
+    instance: str
+    spot: bool
 
 
 Begin = Callable[[Started], None]
@@ -71,6 +79,7 @@ def send(
 
                 run = _start(request, plan, aws, jobs, account, begin)
                 started.append(run)
+                _affordable(plan, started)
                 _keep(plan, request, run, jobs, account=account, candles=candles, now=now)
                 told(f"{'started' if run.new else 'already there:'} {run.run} {run.instance_id}".rstrip())
             else:
@@ -105,7 +114,7 @@ def upload(request: Request, aws: Aws) -> str:
 def _start(request: Request, plan: Plan, aws: Aws, jobs: Jobs, account: str, begin: Begin) -> Started:
     """Start a run, or find the one that does the same work."""
     if request.service == "sagemaker":
-        return _start_job(request, aws, begin)
+        return _start_job(request, plan, aws, begin)
     return _start_machine(request, plan, aws, jobs, account, begin)
 
 
@@ -120,13 +129,13 @@ def is_there(aws: Aws, bucket: str, key: str, account: str) -> bool:
     return True
 
 
-def _start_job(request: Request, aws: Aws, begin: Begin) -> Started:
+def _start_job(request: Request, plan: Plan, aws: Aws, begin: Begin) -> Started:
     """A name of SageMaker is used up for ever: what failed or was stopped is started again under the next one."""
     for attempt in range(1, MOST_ATTEMPTS + 1):
         name = request.job if attempt == 1 else f"{request.job}-{attempt}"
         found = training_job(aws, name)
         if found is None:
-            run = Started(name, attempt, "", new=True)
+            run = _new(plan, name, attempt)
             begin(run)
             # in use although it was not there a moment ago: the answer to an earlier try of this very call was lost
             in_use = {"ResourceInUse", "ResourceInUseException"}
@@ -135,7 +144,17 @@ def _start_job(request: Request, aws: Aws, begin: Begin) -> Started:
         if found["TrainingJobStatus"] == "Stopping":
             raise CloudError(f"{name} must have stopped before it is sent again, found it stopping; repeat in a few minutes")
         if found["TrainingJobStatus"] not in _ENDED:
-            return Started(name, attempt, "", new=False)
+            stopping, machine = found["StoppingCondition"], found.get("ResourceConfig", {})
+            limit, spot = int(stopping["MaxRuntimeInSeconds"]), bool(found.get("EnableManagedSpotTraining", False))
+            return Started(
+                name,
+                attempt,
+                "",
+                new=False,
+                limit_seconds=limit,
+                instance=str(machine.get("InstanceType", plan.instance)),
+                spot=spot,
+            )
     raise CloudError(f"{request.job} must be tried at most {MOST_ATTEMPTS} times; look at why it fails (crpbot cloud status)")
 
 
@@ -144,19 +163,56 @@ def _start_machine(request: Request, plan: Plan, aws: Aws, jobs: Jobs, account: 
     known = [job for job in jobs.all() if job.run == request.job]
     attempt, last = max(((job.attempt, job.instance_id) for job in known), default=(0, ""))
     if all(is_there(aws, plan.bucket, f"{job.folder}/output/model.tar.gz", account) for job in plan.jobs):
-        return Started(request.job, max(1, attempt), last, new=False)  # done: nothing is paid twice
+        return replace(_new(plan, request.job, max(1, attempt), last), new=False)  # done: nothing is paid twice
     there = machines(aws, request.job)
     for one in there:
         if one["State"]["Name"] == "shutting-down":
             raise CloudError(f"{request.job} must have ended before it is sent again, found it ending; repeat in a few minutes")
         if one["State"]["Name"] in ALIVE:
-            return Started(request.job, max(1, attempt), one["InstanceId"], new=False)
-    begin(Started(request.job, attempt + 1, "", new=True))
+            spot, limit = one.get("InstanceLifecycle") == "spot", limit_of(one) or plan.bill.limit_seconds
+            return Started(
+                request.job,
+                max(1, attempt),
+                one["InstanceId"],
+                new=False,
+                limit_seconds=limit,
+                instance=str(one["InstanceType"]),
+                spot=spot,
+            )
+    begin(_new(plan, request.job, attempt + 1))
     # the machines that have ended are in the token: without records of ours, too, a token is not used twice
     gone = " ".join(sorted(one["InstanceId"] for one in there))
     token = hashlib.sha256(f"{request.parameters['ClientToken']} {attempt + 1} {gone}".encode()).hexdigest()
     answer = aws.ask("ec2", "run_instances", **{**request.parameters, "ClientToken": token})
-    return Started(request.job, attempt + 1, answer["Instances"][0]["InstanceId"], new=True)
+    return _new(plan, request.job, attempt + 1, answer["Instances"][0]["InstanceId"])
+
+
+def _new(plan: Plan, run: str, attempt: int, instance_id: str = "") -> Started:
+    return Started(
+        run, attempt, instance_id, new=True, limit_seconds=plan.bill.limit_seconds, instance=plan.instance, spot=plan.spot
+    )
+
+
+def _affordable(plan: Plan, started: Sequence[Started]) -> None:
+    """What is there already was sent with another plan, perhaps; what it may cost counts as what it is."""
+    most = plan.bill.max_cost
+    if most is None:
+        return
+    runs = {run.run: run for run in started}.values()
+    sums = [
+        Bill.most_of(
+            run.limit_seconds, plan.bill.price if run.instance == plan.instance else price_of(run.instance, spot=run.spot)
+        )
+        for run in runs
+    ]
+    if sum(sums) > most + _ROUNDING:
+        there = ", ".join(
+            f"{run.run} may run {run.limit_seconds / 3_600:.2f} hours on {run.instance}" for run in runs if not run.new
+        )
+        raise CloudError(
+            f"the runs must cost at most ${most:,.2f}, found up to ${sum(sums):,.2f}: {there} and is there already; "
+            "stop it first (crpbot cloud stop), or allow more with --max-cost"
+        )
 
 
 def stop(job: Sent, aws: Aws) -> None:
@@ -215,11 +271,16 @@ def _keep(plan: Plan, request: Request, run: Started, jobs: Jobs, *, account: st
             kind=job.kind,
             candles=candles,
             candles_sha256=job.candles_sha256,
-            instance=plan.instance,
+            instance=run.instance,
             instance_id=run.instance_id,
-            spot=plan.spot,
+            spot=run.spot,
             usd_per_hour=plan.bill.price.hour,
-            limit_seconds=plan.bill.limit_seconds,
+            usd_on_demand=plan.bill.price.ceiling,
+            limit_seconds=run.limit_seconds,
             created=now,
         )
-        jobs.write(new if run.new or known is None else replace(known, run=run.run, instance_id=run.instance_id))
+        jobs.write(
+            new
+            if run.new or known is None
+            else replace(known, run=run.run, instance_id=run.instance_id, limit_seconds=run.limit_seconds)
+        )

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crpbot.cloud.aws import Aws
@@ -31,7 +31,8 @@ class JobStatus:
         epoch, of: of the training; 0 before its first.
         seconds: it has run.
         billable_seconds: that are paid; None while it runs.
-        cost_usd: of the billable seconds, or of the seconds so far, at the price of the plan.
+        cost_usd: of the seconds so far at the price of the plan; of the billable seconds at the price on demand, since AWS
+            has taken what spot saves off the seconds already. A machine of EC2 counts once (see `look_at`).
         log: newest lines.
 
     """
@@ -53,6 +54,26 @@ class JobStatus:
     def over(self) -> bool:
         """Whether it runs no more."""
         return self.state in OVER
+
+
+def look_at(jobs: Sequence[Sent], doors: Mapping[str, Aws], *, now: int) -> list[JobStatus]:
+    """Ask AWS about jobs; a machine that several of them share is paid once, so its cost stands with the first of them.
+
+    Args:
+        jobs: that were sent.
+        doors: by region.
+        now: milliseconds of UTC.
+
+    """
+    found = [look(job, doors[job.region], now=now) for job in jobs]
+    shared: dict[str, float] = {}
+    for job, one in zip(jobs, found, strict=True):
+        if job.backend == "ec2":
+            shared[job.run] = max(shared.get(job.run, 0.0), one.cost_usd)
+    return [
+        replace(one, cost_usd=shared.pop(job.run, 0.0)) if job.backend == "ec2" else one
+        for job, one in zip(jobs, found, strict=True)
+    ]
 
 
 def look(job: Sent, aws: Aws, *, now: int) -> JobStatus:
@@ -159,7 +180,7 @@ def _status(
     for line in log:
         if match := _EPOCH.search(line):
             epoch, of = int(match[1]), int(match[2])
-    paid = float(seconds if billable is None else billable)
+    paid = seconds * job.usd_per_hour if billable is None else billable * (job.usd_on_demand or job.usd_per_hour)
     return JobStatus(
         name=job.name,
         symbol=job.symbol,
@@ -171,6 +192,6 @@ def _status(
         of=of,
         seconds=seconds,
         billable_seconds=None if billable is None else float(billable),
-        cost_usd=paid / 3_600 * job.usd_per_hour,
+        cost_usd=paid / 3_600,
         log=log,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.plan import Backend
-from crpbot.cloud.runs import ALIVE, OURS, is_ours, machines, stop_run
+from crpbot.cloud.runs import ALIVE, OURS, is_ours, limit_of, machines, stop_run
 from crpbot.errors import AwsError
 
 GRACE_SECONDS = 900
@@ -86,7 +86,7 @@ def _machines(aws: Aws, now: float) -> tuple[list[Orphan], list[str]]:
     for machine in machines(aws):
         if machine["State"]["Name"] in ALIVE:
             tags = {tag["Key"]: tag["Value"] for tag in machine.get("Tags", ())}
-            limit = _seconds(tags.get("crpbot:seconds"))
+            limit = limit_of(machine) or UNKNOWN_SECONDS
             seconds = now - machine["LaunchTime"].timestamp()
             found.append(_orphan("ec2", str(tags["crpbot:job"]), str(machine["InstanceId"]), seconds, limit))
     return found, []
@@ -116,7 +116,3 @@ def _training_jobs(aws: Aws, now: float) -> tuple[list[Orphan], list[str]]:
 def _orphan(backend: Backend, run: str, identity: str, seconds: float, limit: float) -> Orphan:
     late = seconds > limit + GRACE_SECONDS
     return Orphan(backend=backend, run=run, id=identity, hours=seconds / 3_600, limit_hours=limit / 3_600, late=late)
-
-
-def _seconds(text: object) -> float:
-    return float(text) if isinstance(text, str) and text.isdecimal() else UNKNOWN_SECONDS
