@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws import ACCOUNT, BUCKET, IMAGE, OPERATIONS, Aws, LostError, RefusedError
+from aws import ACCOUNT, BUCKET, GROUP, IMAGE, OPERATIONS, Aws, LostError, RefusedError
 from models import market, quick
 
 from crpbot.cloud.aws import TRIES
@@ -16,8 +16,8 @@ from crpbot.cloud.jobs import Jobs, Sent
 from crpbot.cloud.order import Market, Wish, make_plan
 from crpbot.cloud.plan import Plan
 from crpbot.cloud.runs import machines
-from crpbot.cloud.send import send, stop
-from crpbot.cloud.status import look, look_at
+from crpbot.cloud.send import send, stop, upload
+from crpbot.cloud.status import logged_manifest, look, look_at
 from crpbot.cloud.sweep import sweep
 from crpbot.errors import AwsError, CloudError
 
@@ -298,6 +298,47 @@ def test_the_cost_of_spot_is_billable_time_on_demand_and_a_machine_counts_once(a
     assert costs == pytest.approx([1.006, 0, 0])
 
 
+def test_what_somebody_puts_there_between_look_and_upload_is_looked_at(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = next(one for one in planned().requests if str(one.parameters["Key"]).endswith("crpbot.zip"))
+    real, missing = Door.ask, [True]
+
+    def ask(door: Door, service: str, operation: str, /, **parameters: Any) -> dict[str, Any]:
+        if operation == "head_object" and missing:
+            missing.clear()
+            where = {name: request.parameters[name] for name in ("Bucket", "Key")}
+            aws.client("s3").put_object(**where, Body=b"another program", ChecksumAlgorithm="SHA256")
+            raise AwsError("not there", code="404")
+        if operation == "put_object":
+            raise AwsError("there", code="PreconditionFailed")
+        return real(door, service, operation, **parameters)
+
+    monkeypatch.setattr(Door, "ask", ask)
+    with pytest.raises(CloudError, match="somebody changed it"):
+        upload(request, Door("us-east-1"))
+
+
+def test_records_of_two_regions_do_not_meet(aws: Aws, tmp_path: Path) -> None:
+    job, jobs = sent(planned(symbols=("BTC-USD",)), tmp_path)[0], Jobs(tmp_path)
+    for change in ({"region": "eu-central-1"}, {"account": "999999999999"}):
+        jobs.write(dataclasses.replace(job, **change))  # type: ignore[arg-type]
+    assert len(jobs.all()) == 3
+    assert jobs.get(job.name, region="us-east-1", account=ACCOUNT) == job
+    assert aws.runs
+
+
+def test_the_digest_of_the_manifest_is_found_however_much_was_said_after_it(aws: Aws, tmp_path: Path) -> None:
+    job, logs = sent(planned(symbols=("BTC-USD",)), tmp_path)[0], aws.client("logs")
+    where = {"logGroupName": GROUP, "logStreamName": f"{job.run}/algo-1-1"}
+    assert logged_manifest(job, Door("us-east-1")) is None
+    logs.create_log_stream(**where)
+    assert logged_manifest(job, Door("us-east-1")) is None
+    begin = int(time.time() * 1_000)
+    for part in range(3):
+        lines = ["manifest " + 64 * "a" if part + number == 0 else f"line {part} {number}" for number in range(5_000)]
+        logs.put_log_events(**where, logEvents=[{"timestamp": begin + part, "message": line} for line in lines])
+    assert logged_manifest(job, Door("us-east-1")) == 64 * "a"
+
+
 def test_records_are_read_whole_or_not_at_all(tmp_path: Path, aws: Aws) -> None:
     job = sent(planned(symbols=("BTC-USD",)), tmp_path)[0]
     jobs = Jobs(tmp_path)
@@ -306,7 +347,7 @@ def test_records_are_read_whole_or_not_at_all(tmp_path: Path, aws: Aws) -> None:
         jobs.chosen(("DOGE-USD",))
     with pytest.raises(CloudError, match="found none"):
         Jobs(tmp_path / "empty").chosen(())
-    (tmp_path / "cloud" / "jobs" / f"{job.name}.json").write_text('{"format": "crpbot.cloud-job/1"}')
+    (tmp_path / "cloud" / "jobs" / f"{ACCOUNT}-us-east-1-{job.name}.json").write_text('{"format": "crpbot.cloud-job/1"}')
     with pytest.raises(CloudError, match="must be a whole record"):
         jobs.all()
     assert dataclasses.is_dataclass(job)

@@ -76,7 +76,10 @@ class Jobs:
 
     def write(self, job: Sent) -> None:
         """Keep a job, or what has changed of it."""
-        write_whole(self._folder / f"{job.name}.json", json.dumps({"format": FORMAT, **asdict(job)}, indent=1) + "\n")
+        write_whole(
+            self._folder / f"{job.account}-{job.region}-{job.name}.json",
+            json.dumps({"format": FORMAT, **asdict(job)}, indent=1) + "\n",
+        )
 
     def all(self) -> tuple[Sent, ...]:
         """Return every job, oldest first."""
@@ -102,9 +105,9 @@ class Jobs:
             raise CloudError(f"a job must be one that was sent from here, found {', '.join(sorted(unknown))}; these are: {have}")
         return tuple(chosen)
 
-    def get(self, name: str) -> Sent | None:
-        """Return the job of that name, or None."""
-        path = self._folder / f"{name}.json"
+    def get(self, name: str, *, region: str, account: str) -> Sent | None:
+        """Return the job of that name in that region of that account, or None."""
+        path = self._folder / f"{account}-{region}-{name}.json"
         return self._read(path) if path.is_file() else None
 
     def _read(self, path: Path) -> Sent:

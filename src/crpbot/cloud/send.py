@@ -88,7 +88,7 @@ def send(
         _stop_new(plan, started, aws)
         raise
     names = {job.name for job in plan.jobs}
-    return tuple(job for job in jobs.all() if job.name in names)
+    return tuple(job for job in jobs.all() if job.name in names and (job.region, job.account) == (plan.region, account))
 
 
 def upload(request: Request, aws: Aws) -> str:
@@ -107,7 +107,14 @@ def upload(request: Request, aws: Aws) -> str:
     else:
         _same(request, head.get("ChecksumSHA256"), head.get("ContentLength"))
         return f"there already: {name}"
-    _once(request, aws)
+    try:
+        aws.ask("s3", "put_object", **request.parameters, Body=request.body)
+    except AwsError as error:
+        if error.code not in _THERE["put_object"]:
+            raise
+        head = aws.ask("s3", "head_object", **where, ChecksumMode="ENABLED")  # somebody else was quicker: with the same?
+        _same(request, head.get("ChecksumSHA256"), head.get("ContentLength"))
+        return f"there already: {name}"
     return f"uploaded {name}, {len(request.body):,} bytes"
 
 
@@ -160,7 +167,7 @@ def _start_job(request: Request, plan: Plan, aws: Aws, begin: Begin) -> Started:
 
 def _start_machine(request: Request, plan: Plan, aws: Aws, jobs: Jobs, account: str, begin: Begin) -> Started:
     """A machine of the same work that lives is the one; the token makes that sure even when two ask at once."""
-    known = [job for job in jobs.all() if job.run == request.job]
+    known = [job for job in jobs.all() if (job.run, job.region, job.account) == (request.job, plan.region, account)]
     attempt, last = max(((job.attempt, job.instance_id) for job in known), default=(0, ""))
     if all(is_there(aws, plan.bucket, f"{job.folder}/output/model.tar.gz", account) for job in plan.jobs):
         return replace(_new(plan, request.job, max(1, attempt), last), new=False)  # done: nothing is paid twice
@@ -256,7 +263,7 @@ def _same(request: Request, checksum: str | None, length: int | None) -> None:
 def _keep(plan: Plan, request: Request, run: Started, jobs: Jobs, *, account: str, candles: str, now: int) -> None:
     of_run = [job for job in plan.jobs if plan.backend == "ec2" or job.name == request.job]
     for job in of_run:
-        known = jobs.get(job.name)
+        known = jobs.get(job.name, region=plan.region, account=account)
         new = Sent(
             name=job.name,
             run=run.run,

@@ -140,6 +140,28 @@ def _log(run: str, aws: Aws) -> tuple[str, ...]:
         return ()
 
 
+def logged_manifest(job: Sent, aws: Aws) -> str | None:
+    """Look through the whole log of a training job, from its end, for the digest of its manifest; None where it is not there."""
+    try:
+        streams = aws.pages(
+            "logs", "describe_log_streams", "logStreams", logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job.run}/"
+        )
+        for stream in reversed(streams):
+            where = {"logGroupName": LOG_GROUP, "logStreamName": stream["logStreamName"], "startFromHead": False}
+            token = ""
+            while True:
+                answer = aws.ask("logs", "get_log_events", **where, **({"nextToken": token} if token else {}))
+                if found := manifest_in(tuple(str(event["message"]) for event in answer["events"])):
+                    return found
+                if answer.get("nextBackwardToken", token) == token:
+                    break  # the same token again: this was the beginning
+                token = answer["nextBackwardToken"]
+    except AwsError as error:
+        if error.code != "ResourceNotFoundException":
+            raise
+    return None
+
+
 def _look_at_machine(job: Sent, aws: Aws, now: int) -> JobStatus:
     told = _told(job, aws)
     ours = [one for one in machines(aws, job.run) if one["InstanceId"] == job.instance_id]
