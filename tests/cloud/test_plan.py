@@ -241,6 +241,9 @@ def test_the_package_is_this_code_and_the_same_bytes_twice(monkeypatch: pytest.M
         assert not [name for name in archive.namelist() if name.endswith(".pyc") or "__pycache__" in name]
     assert {"boto3", "numpy", "polars", "scikit-learn", "typer"} <= set(pack.requirements().split())
     assert not {"torch", "pytest", "moto"} & set(pack.requirements().split())
+    limited = {line.partition("==")[0] for line in pack.constraints().split()}
+    assert {"boto3", "botocore", "numpy", "polars", "scikit-learn", "typer"} <= limited
+    assert not {"pytest", "moto", "mypy", "ruff", "hypothesis"} & limited
     assert not re.search(r"^(torch|nvidia-.*|triton)==", pack.constraints(), re.MULTILINE)
 
 

@@ -23,7 +23,7 @@ app = typer.Typer(help="Train on AWS: plan, train, status, fetch, stop, sweep.",
 
 BackendOption = Annotated[str, typer.Option("--backend", metavar="sagemaker|ec2", help="Which service trains.")]
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated; default: every symbol of the candles.")]
-RegionOption = Annotated[str | None, typer.Option("--region", help="Default: AWS_REGION, else us-east-1.")]
+RegionOption = Annotated[str | None, typer.Option("--region", help="Default: AWS_REGION, else the profile's, else us-east-1.")]
 BucketOption = Annotated[
     str | None, typer.Option("--bucket", envvar="CRPBOT_BUCKET", help="For everything. Default: crpbot-ACCOUNT-REGION.")
 ]
@@ -280,16 +280,12 @@ def sweep(
         typer.echo(json.dumps([asdict(one) for one in found], indent=1))
     else:
         for one in found:
-            ended = not any(line.startswith(f"{one.run} {one.id}: ") for line in swept.left)
-            late = "late, left running (--dry-run)" if dry else "late, ended" if ended else "late, not ended"
-            what = late if one.late else "within its time"
+            what = "within its time" if not one.late else "late, left running (--dry-run)" if dry else "late, told to end"
             typer.echo(f"{one.backend} {one.run} {one.id}: {one.hours:.2f} of {one.limit_hours:.2f} hours, {what}")
         if not found and not swept.left:
             typer.echo(f"nothing of crpbot runs in {door.region}")
     if swept.left:
-        raise CloudError(
-            f"everything of crpbot in {door.region} must be looked at and ended, found left: {'; '.join(swept.left)}"
-        )
+        raise CloudError(f"all of crpbot in {door.region} must be looked at and ended, found left: {'; '.join(swept.left)}")
     if any(one.late for one in found):
         raise typer.Exit(1)
 

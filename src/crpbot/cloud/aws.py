@@ -3,8 +3,11 @@
 import os
 import re
 from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from crpbot.errors import AwsError
@@ -106,8 +109,20 @@ class Aws:
 
 
 def region_of(chosen: str | None) -> str:
-    """Return the region that is meant: the one chosen, else AWS_REGION, else AWS_DEFAULT_REGION, else us-east-1."""
-    return chosen or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+    """Return the region that is meant: the one chosen, else AWS_REGION, AWS_DEFAULT_REGION, the profile's, us-east-1."""
+    return chosen or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _of_profile() or DEFAULT_REGION
+
+
+def _of_profile() -> str | None:
+    """Return the region of the profile in AWS's own file, read without boto3: a plan does not need it."""
+    path = Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser()
+    name = os.environ.get("AWS_PROFILE", "default")
+    found = ConfigParser(interpolation=None, strict=False)
+    try:
+        found.read(path)
+    except (ConfigParserError, OSError, ValueError):
+        return None  # boto3 says what is wrong with it, as soon as it is needed
+    return found.get("default" if name == "default" else f"profile {name}", "region", fallback=None)
 
 
 _UNREACHED = "check credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID), network and region"
