@@ -1,5 +1,6 @@
 """The script of the machine of EC2, run as it is with everything that it calls replaced: it ends the machine, always."""
 
+import hashlib
 import os
 import subprocess
 import time
@@ -11,12 +12,16 @@ from crpbot.cloud import ec2
 from crpbot.cloud.pack import Blob, Package
 
 
-def run(place: Path, *, failing: tuple[str, ...] = ()) -> list[str]:
+def run(place: Path, *, failing: tuple[str, ...] = (), altered: str = "") -> list[str]:
     """Run the script and return what it called, in order; what fails still says that it was called."""
     content = {name: name.encode() for name in ("crpbot.zip", "requirements.txt", "constraints.txt", "start.sh")}
-    package = Package("crpbot/packages/x/", "0" * 64, tuple(Blob(f"crpbot/packages/x/{n}", c) for n, c in content.items()))
+    digest = hashlib.sha256("".join(f"{n} {hashlib.sha256(c).hexdigest()}\n" for n, c in content.items()).encode()).hexdigest()
+    package = Package("crpbot/packages/x/", digest, tuple(Blob(f"crpbot/packages/x/{n}", c) for n, c in content.items()))
     script = ec2.user_data("run", bucket="bucket", region="us-east-1", package=package, limit_seconds=600)
     (place / "log").mkdir()
+    (place / "opt" / "package").mkdir(parents=True)
+    for name, part in content.items():
+        (place / "opt" / "package" / name).write_bytes(b"another" if name == altered else part)
     (place / "opt" / "venv" / "bin").mkdir(parents=True)
     script = script.replace("/opt/crpbot", str(place / "opt")).replace("/var/log", str(place / "log"))
     for name, folder in {
@@ -46,3 +51,10 @@ def test_the_machine_is_shut_down_whatever_fails(tmp_path: Path, failing: tuple[
 
 def test_where_shutdown_fails_the_power_is_cut(tmp_path: Path) -> None:
     assert "poweroff -f" in run(tmp_path, failing=("shutdown",))
+
+
+@pytest.mark.parametrize("altered", ["", "crpbot.zip", "requirements.txt", "constraints.txt", "start.sh"])
+def test_code_that_was_changed_in_the_bucket_is_not_run(tmp_path: Path, altered: str) -> None:
+    called = run(tmp_path, altered=altered)
+    assert any("crpbot.cloud.machine" in line for line in called) == (altered == "")
+    assert "shutdown -h now" in called

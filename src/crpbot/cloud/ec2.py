@@ -160,6 +160,7 @@ def user_data(name: str, *, bucket: str, region: str, package: Package, limit_se
         "BUCKET": bucket,
         "FOLDER": f"{PREFIX}/jobs/{name}",
         "PACKAGE": package.prefix,
+        "DIGEST": package.sha256,
         "TORCH": version("torch").partition("+")[0],
     }
     script = (files("crpbot.cloud") / "user_data.sh").read_text()

@@ -22,6 +22,8 @@ python3 -m pip install --quiet uv
 python3 -m uv venv --quiet --python 3.12 venv
 # 3. the code, as it was where this was sent from
 aws s3 cp --quiet --recursive "s3://@BUCKET@/@PACKAGE@" package
+(cd package && for name in crpbot.zip requirements.txt constraints.txt start.sh; do sha256sum "$name"; done) |
+  sed -E 's/^([0-9a-f]+) +(.*)$/\2 \1/' | sha256sum | cut -c1-64 | grep -qx "@DIGEST@" # the very files that were sent
 python3 -m uv pip install --quiet --python venv/bin/python -r package/requirements.txt -c package/constraints.txt "torch==@TORCH@" pip
 mkdir code && venv/bin/python -m zipfile -e package/crpbot.zip code
 export PATH="/opt/crpbot/venv/bin:$PATH" PYTHONPATH=/opt/crpbot/code
