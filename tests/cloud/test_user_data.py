@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crpbot.cloud import ec2
+from crpbot.cloud import ec2, sagemaker
 from crpbot.cloud.pack import Blob, Package
 
 
@@ -58,3 +58,19 @@ def test_code_that_was_changed_in_the_bucket_is_not_run(tmp_path: Path, altered:
     called = run(tmp_path, altered=altered)
     assert any("crpbot.cloud.machine" in line for line in called) == (altered == "")
     assert "shutdown -h now" in called
+
+
+@pytest.mark.parametrize("altered", ["", "crpbot.zip", "start.sh"])
+def test_the_container_runs_the_very_files_that_were_sent(tmp_path: Path, altered: str) -> None:
+    place = tmp_path / "input" / "data" / "package"
+    place.mkdir(parents=True)
+    (tmp_path / "output").mkdir()
+    content = dict.fromkeys(("crpbot.zip", "requirements.txt", "constraints.txt", "start.sh"), b"echo started")
+    lines = "".join(f"{name} {hashlib.sha256(part).hexdigest()}\n" for name, part in content.items())
+    for name, part in content.items():
+        (place / name).write_bytes(b"echo another" if name == altered else part)
+    words = ["bash", "-c", sagemaker.ENTRY.replace("/opt/ml", str(tmp_path)), hashlib.sha256(lines.encode()).hexdigest()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert len(sagemaker.ENTRY) <= 256
+    assert (done.returncode, done.stdout) == ((1, "") if altered else (0, "started\n"))
+    assert (tmp_path / "output" / "failure").exists() == bool(altered)
