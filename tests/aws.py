@@ -195,6 +195,10 @@ class RefusedError(Exception):
     """What SageMaker answers with a code."""
 
 
+class LostError(Exception):
+    """The call was carried out, and its answer is lost on the way."""
+
+
 def _json_handler(aws: Aws) -> type[BaseHTTPRequestHandler]:
     """SageMaker and Service Quotas speak JSON 1.1: the operation stands in a header."""
 
@@ -206,6 +210,10 @@ def _json_handler(aws: Aws) -> type[BaseHTTPRequestHandler]:
             try:
                 _throttled(aws)
                 status, answer = 200, OPERATIONS[operation](aws, asked)
+            except LostError:
+                self.close_connection = True
+                self.connection.close()
+                return
             except RefusedError as error:
                 status, answer = 400, {"__type": error.args[0], "message": error.args[1]}
             body = json.dumps(answer).encode()
@@ -293,6 +301,9 @@ def _describe(aws: Aws, asked: dict[str, Any]) -> dict[str, Any]:
         "SecondaryStatus": run.secondary,
         "CreationTime": run.created,
         "StoppingCondition": run.asked["StoppingCondition"],
+        "HyperParameters": run.asked["HyperParameters"],
+        "ResourceConfig": run.asked["ResourceConfig"],
+        "EnableManagedSpotTraining": run.asked.get("EnableManagedSpotTraining", False),
     }
     if run.started:
         known["TrainingStartTime"] = run.started

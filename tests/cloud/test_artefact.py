@@ -1,5 +1,6 @@
 """What a stranger may have put into an archive, and what of it comes out."""
 
+import contextlib
 import gzip
 import io
 import tarfile
@@ -93,6 +94,46 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path, damage: Callable[[bytes],
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CloudError):
         unpack(path, tmp_path / "out")
+
+
+def test_a_sparse_member_and_a_size_that_lies_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("sparse")
+    member.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"%011o\0" % (8 * 2**30)  # its real size: eight gibibytes of holes
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(bytes(header) + bytes(10_240)))
+    with pytest.raises(CloudError, match="an artefact must"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    pax = tarfile.TarInfo("sparse")
+    pax.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**33)}
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        pax.size = 512
+        tar.addfile(pax, io.BytesIO(b"0\n".ljust(512, b"\0")))
+    with pytest.raises(CloudError, match="an artefact must"):
+        unpack(tmp_path / "b.tar.gz", tmp_path / "out2")
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_no_damage_is_anything_but_one_line(tmp_path_factory: pytest.TempPathFactory, place: int, by: int) -> None:
+    folder = tmp_path_factory.mktemp("damage")
+    path = archive(folder / "a.tar.gz", *[(f"f{i}", REG, bytes(range(256)) * 4, "") for i in range(3)])
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= by
+    path.write_bytes(data)
+    with contextlib.suppress(CloudError):
+        unpack(path, folder / "out")
+
+
+@pytest.mark.parametrize(
+    "manifest", ["[" * 100_000, '{"format": "crpbot.artefact/1", "files": {"a": {"bytes": 1e999, "sha256": ""}}}', "\ud800"]
+)
+def test_a_manifest_that_is_a_trap_is_one_line(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(manifest.encode(errors="surrogatepass"))
+    with pytest.raises(CloudError, match="whole manifest"):
+        read_manifest(tmp_path)
 
 
 def test_a_manifest_holds_every_byte(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_from_the_plan_to_a_model_that_speaks_and_no_secret_anywhere(aws: Aws, t
     assert json.loads(type_("models", "show", "BTC-USD", "--home", "home"))[0]["stage"] == "live"
     address = type_("models", "push", "models/BTC-USD", f"s3://{BUCKET}/crpbot/models").strip()
     digest = address.split("/")[-2]
-    type_("models", "pull", f"s3://{BUCKET}/crpbot/models", digest[:10], "--out", "pulled")
+    type_("models", "pull", f"s3://{BUCKET}/crpbot/models", digest[:12], "--out", "pulled")
     assert "nothing of crpbot runs" in type_("cloud", "sweep")
 
     commands = [line for run in aws.runs.values() for line in run.commands]

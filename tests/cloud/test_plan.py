@@ -123,12 +123,36 @@ def test_no_plan_can_cost_more_than_is_allowed(
 
 
 def test_money_decides_when_machines_are_stopped() -> None:
-    generous, tight = planned(), planned(max_cost=0.9)
+    generous, tight = planned(), planned(max_cost=1.3)
     with pytest.raises(CloudError, match=r"at most \$0\.80, found \$0\.8\d for 0\.60 hours"):
         planned(max_cost=0.8)
     assert tight.bill.limit_seconds < generous.bill.limit_seconds
     stopping = tight.requests[-1].parameters["StoppingCondition"]
     assert stopping == {"MaxRuntimeInSeconds": tight.bill.limit_seconds}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+@pytest.mark.parametrize("name", ["max_cost", "max_hours"])
+def test_a_limit_that_is_no_number_is_refused(name: str, value: float) -> None:
+    with pytest.raises(CloudError, match="must be a number above 0"):
+        planned(**{name: value})
+
+
+def test_what_may_be_spent_includes_the_minutes_of_stopping() -> None:
+    bill = planned(max_cost=1.3).bill
+    assert bill.machines * (bill.limit_seconds + 300) / 3_600 * bill.price.ceiling == pytest.approx(1.3, abs=0.01)
+    assert bill.most_usd == pytest.approx(1.3, abs=0.01)
+
+
+def test_what_may_be_spent_rests_on_a_price_of_that_region() -> None:
+    with pytest.raises(CloudError, match=r"price of eu-central-1, found only a table of us-east-1.*--price"):
+        planned(region="eu-central-1", max_cost=50)
+    assert planned(region="eu-central-1", max_cost=50, price=2.0).bill.price.ceiling == 2.0
+    assert planned(region="eu-central-1").bill.price.hour == ON_DEMAND["ml.g5.xlarge"]
+    for place in ({"region": "eu-central-1"}, {"instance": "ml.p9.xlarge"}):
+        with pytest.raises(CloudError, match=r"on demand.*--on-demand-price"):
+            planned(**place, spot=True, price=0.5, max_cost=50)
+        assert planned(**place, spot=True, price=0.5, on_demand=1.9, max_cost=50).bill.price.ceiling == 1.9
 
 
 def test_spot_asks_for_spot_and_waits_longer() -> None:
@@ -217,6 +241,9 @@ def test_the_package_is_this_code_and_the_same_bytes_twice(monkeypatch: pytest.M
         assert not [name for name in archive.namelist() if name.endswith(".pyc") or "__pycache__" in name]
     assert {"boto3", "numpy", "polars", "scikit-learn", "typer"} <= set(pack.requirements().split())
     assert not {"torch", "pytest", "moto"} & set(pack.requirements().split())
+    limited = {line.partition("==")[0] for line in pack.constraints().split()}
+    assert {"boto3", "botocore", "numpy", "polars", "scikit-learn", "typer"} <= limited
+    assert not {"pytest", "moto", "mypy", "ruff", "hypothesis"} & limited
     assert not re.search(r"^(torch|nvidia-.*|triton)==", pack.constraints(), re.MULTILINE)
 
 

@@ -39,6 +39,7 @@ _EXTRAS = {
     "sklearn": "train",
     "ccxt": "live",
     "boto3": "cloud",
+    "botocore": "cloud",
     "ray": "ray",
     "mlflow": "track",
     "tensorboard": "track",

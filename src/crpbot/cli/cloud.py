@@ -23,7 +23,7 @@ app = typer.Typer(help="Train on AWS: plan, train, status, fetch, stop, sweep.",
 
 BackendOption = Annotated[str, typer.Option("--backend", metavar="sagemaker|ec2", help="Which service trains.")]
 SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated; default: every symbol of the candles.")]
-RegionOption = Annotated[str | None, typer.Option("--region", help="Default: AWS_REGION, else us-east-1.")]
+RegionOption = Annotated[str | None, typer.Option("--region", help="Default: AWS_REGION, else the profile's, else us-east-1.")]
 BucketOption = Annotated[
     str | None, typer.Option("--bucket", envvar="CRPBOT_BUCKET", help="For everything. Default: crpbot-ACCOUNT-REGION.")
 ]
@@ -36,6 +36,9 @@ InstanceOption = Annotated[str | None, typer.Option("--instance", help="Default:
 SpotOption = Annotated[bool, typer.Option("--spot", help="Cheaper machines that may be taken away; training goes on then.")]
 PriceOption = Annotated[
     float | None, typer.Option("--price", metavar="USD", help="An hour of the machine, instead of the table's.")
+]
+DemandOption = Annotated[
+    float | None, typer.Option("--on-demand-price", metavar="USD", help="An hour on demand, the most that AWS charges for spot.")
 ]
 MostOption = Annotated[
     float | None, typer.Option("--max-cost", metavar="USD", help="Refuse above it, and stop machines before it is spent.")
@@ -60,6 +63,7 @@ def plan(
     max_hours: HoursOption = None,
     spot: SpotOption = False,
     price: PriceOption = None,
+    on_demand: DemandOption = None,
     instance: InstanceOption = None,
     image: ImageOption = None,
     region: RegionOption = None,
@@ -78,7 +82,7 @@ def plan(
     from crpbot.cloud.order import make_plan
     from crpbot.model.recipe import load_recipe
 
-    wish = _wish(backend, region, bucket, role, image, instance, spot, price, max_cost, max_hours, subnet, group)
+    wish = _wish(backend, region, bucket, role, image, instance, spot, price, on_demand, max_cost, max_hours, subnet, group)
     made = make_plan(wish, _markets(candles, symbols, seed), load_recipe(recipe), seed=seed)
     if as_json:
         typer.echo(made.to_json(), nl=False)
@@ -97,6 +101,7 @@ def train(
     max_hours: HoursOption = None,
     spot: SpotOption = False,
     price: PriceOption = None,
+    on_demand: DemandOption = None,
     instance: InstanceOption = None,
     image: ImageOption = None,
     region: RegionOption = None,
@@ -118,7 +123,7 @@ def train(
     from crpbot.cloud.order import make_plan
     from crpbot.model.recipe import load_recipe
 
-    wish = _wish(backend, region, bucket, role, image, instance, spot, price, max_cost, max_hours, subnet, group)
+    wish = _wish(backend, region, bucket, role, image, instance, spot, price, on_demand, max_cost, max_hours, subnet, group)
     markets = _markets(candles, symbols, seed, needed=True)
     chosen = load_recipe(recipe)
     if local:
@@ -154,9 +159,8 @@ def train(
     bill = made.bill
     for job in sent:
         typer.echo(f"{job.symbol}: {job.run} {job.instance_id}".rstrip())
-    typer.echo(
-        f"about ${bill.cost_usd:.2f} for {bill.hours:.2f} hours, at most ${bill.most_usd:.2f}; crpbot cloud status --follow"
-    )
+    most = sum(bill.most_of(seconds, bill.price) for seconds in {job.run: job.limit_seconds for job in sent}.values())
+    typer.echo(f"about ${bill.cost_usd:.2f} for {bill.hours:.2f} hours, at most ${most:.2f}; crpbot cloud status --follow")
 
 
 @app.command("status")
@@ -173,13 +177,13 @@ def status(
     """
     from crpbot.cloud.aws import Aws
     from crpbot.cloud.jobs import Jobs
-    from crpbot.cloud.status import look
+    from crpbot.cloud.status import look_at
 
     chosen = Jobs(home_folder(home)).chosen(tuple(jobs or ()))
     regions = {job.region: Aws(job.region) for job in chosen}
     said: dict[str, int] = {}
     while True:
-        found = [look(job, regions[job.region], now=now()) for job in chosen]
+        found = look_at(chosen, regions, now=now())
         if not as_json and follow:
             _print_new(found, said)
         if not follow or all(one.over for one in found):
@@ -244,9 +248,16 @@ def stop(jobs: JobsArgument = None, home: HomeOption = None) -> None:
     from crpbot.cloud.jobs import Jobs
     from crpbot.cloud.send import stop as end
 
+    left = []
     for job in Jobs(home_folder(home)).chosen(tuple(jobs or ())):
-        end(job, Aws(job.region))
-        typer.echo(f"{job.symbol}: {job.run} runs no more, or is stopping")
+        try:
+            end(job, Aws(job.region))
+        except CrpbotError as error:
+            left.append(f"{job.run}: {error}")
+        else:
+            typer.echo(f"{job.symbol}: {job.run} runs no more, or is stopping")
+    if left:
+        raise CloudError(f"every job must be stopped, found {len(left)} that may still run: {'; '.join(left)}")
 
 
 @app.command("sweep")
@@ -262,15 +273,19 @@ def sweep(
     from crpbot.cloud.aws import Aws, region_of
     from crpbot.cloud.sweep import sweep as end
 
-    found = end(Aws(region_of(region)), now=now(), dry=dry)
+    door = Aws(region_of(region))
+    swept = end(door, now=now(), dry=dry)
+    found = swept.found
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=1))
     else:
         for one in found:
-            what = "within its time" if not one.late else "late, left running (--dry-run)" if dry else "late, ended"
+            what = "within its time" if not one.late else "late, left running (--dry-run)" if dry else "late, told to end"
             typer.echo(f"{one.backend} {one.run} {one.id}: {one.hours:.2f} of {one.limit_hours:.2f} hours, {what}")
-        if not found:
-            typer.echo("nothing of crpbot runs in this region")
+        if not found and not swept.left:
+            typer.echo(f"nothing of crpbot runs in {door.region}")
+    if swept.left:
+        raise CloudError(f"all of crpbot in {door.region} must be looked at and ended, found left: {'; '.join(swept.left)}")
     if any(one.late for one in found):
         raise typer.Exit(1)
 
@@ -284,6 +299,7 @@ def _wish(
     instance: str | None,
     spot: bool,
     price: float | None,
+    on_demand: float | None,
     max_cost: float | None,
     max_hours: float | None,
     subnet: str | None,
@@ -305,6 +321,7 @@ def _wish(
         instance=instance,
         spot=spot,
         price=price,
+        on_demand=on_demand,
         max_cost=max_cost,
         max_hours=max_hours,
         subnet=subnet,

@@ -57,7 +57,7 @@ def show(symbol: Annotated[str, typer.Argument(help="Of the market.")], home: Ho
 
 @app.command("push")
 def push(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint file or a model folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint (.pt), or a folder with one.")],
     address: AddressArgument,
     region: RegionOption = None,
 ) -> None:
@@ -74,13 +74,13 @@ def push(
 @app.command("pull")
 def pull(
     address: AddressArgument,
-    digest: Annotated[str, typer.Argument(metavar="SHA256", help="The digest, or the beginning of it.")],
+    digest: Annotated[str, typer.Argument(metavar="SHA256", help="The digest, or at least 12 characters of its beginning.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("models"),
     region: RegionOption = None,
 ) -> None:
     """Download a checkpoint by its digest, verify it, and place it.
 
-    Example: crpbot models pull s3://my-models/live 3f9ac01b --out models
+    Example: crpbot models pull s3://my-models/live 3f9ac01b77de --out models
     """
     from crpbot.cloud.aws import Aws, region_of
     from crpbot.cloud.share import pull as bring

@@ -17,6 +17,7 @@ from crpbot.model.loading import file_sha256
 FORMAT = "crpbot.artefact/1"
 MANIFEST = "manifest.json"
 MOST_FILES, MOST_BYTES = 32, 512 * 2**20
+CHUNK = 2**20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -58,7 +59,7 @@ def read_manifest(folder: Path) -> Manifest:
         plain = json.loads(path.read_text())
         said = plain.pop("format")
         files = {str(name): (int(one["bytes"]), str(one["sha256"])) for name, one in plain.pop("files").items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CloudError(f"an artefact must have a whole {MANIFEST}, found {error!r}; it was altered: train it again") from None
     if said != FORMAT:
         raise CloudError(f"an artefact must have the format {FORMAT}, found {said!r}; update crpbot, or train it again")
@@ -91,26 +92,40 @@ def unpack(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with gzip.open(archive) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r|") as tar:
-            for count, member in enumerate(tar, start=1):
-                if count > MOST_FILES:
-                    raise CloudError(f"an artefact must hold at most {MOST_FILES} files, found more; train it again")
-                _unpack(tar, member, folder)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise CloudError(f"an artefact must be a whole model.tar.gz, found a damaged one: {error}; fetch it again") from None
+            _unpack_all(tar, folder)
+    except CloudError:
+        raise
+    except Exception as error:  # noqa: BLE001  tarfile, gzip and zlib answer damage with whatever comes: it is never a bug of ours
+        raise CloudError(f"an artefact must be a whole model.tar.gz, found a damaged one: {error!r}; fetch it again") from None
+
+
+def _unpack_all(tar: tarfile.TarFile, folder: Path) -> None:
+    total = 0
+    for count, member in enumerate(tar, start=1):
+        total += member.size
+        if count > MOST_FILES:
+            raise CloudError(f"an artefact must hold at most {MOST_FILES} files, found more; train it again")
+        if not 0 <= member.size <= MOST_BYTES or total > MOST_BYTES:
+            raise CloudError(f"an artefact must unpack to at most {MOST_BYTES / 2**20:.0f} MiB, found more; train it again")
+        _unpack(tar, member, folder)
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
     name = member.name.removeprefix("./")
     if member.isdir() and name in {"", "."}:
         return
-    if not member.isfile() or not _NAME.fullmatch(name) or (folder / name).exists():
+    plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+    if not plain or not _NAME.fullmatch(name) or (folder / name).exists():
         raise CloudError(f"an artefact must hold plain files with plain names, each once, found {member.name!r}; train it again")
     content = tar.extractfile(member)
     assert content is not None
-    data = content.read(MOST_BYTES)
-    if len(data) != member.size:
+    got = 0
+    with (folder / name).open("xb") as file:
+        while chunk := content.read(CHUNK):
+            file.write(chunk)
+            got += len(chunk)
+    if got != member.size:
         raise CloudError(f"an artefact must be whole, found {name!r} cut off; fetch it again")
-    (folder / name).write_bytes(data)
 
 
 class _Bounded(io.RawIOBase):

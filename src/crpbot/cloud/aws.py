@@ -1,9 +1,13 @@
 """The one door to AWS: every call that crpbot makes is in the table here, and every refusal becomes one line."""
 
 import os
+import re
 from collections.abc import Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from crpbot.errors import AwsError
@@ -69,8 +73,8 @@ class Aws:
             return dict(getattr(self._client(service), operation)(**parameters))
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
-            said = str(error.response.get("Error", {}).get("Message", ""))
-            raise AwsError(f"AWS must do {action}, found {code}: {said}; {_remedy(code, action)}", code=code) from None
+            said = _said(code, str(error.response.get("Error", {}).get("Message", "")))
+            raise AwsError(f"AWS must do {action}, found {code}{said}; {_remedy(code, action)}", code=code) from None
         except BotoCoreError as error:
             raise AwsError(f"AWS must answer {action} in {self.region}, found {error}; {_UNREACHED}") from None
 
@@ -105,14 +109,38 @@ class Aws:
 
 
 def region_of(chosen: str | None) -> str:
-    """Return the region that is meant: the one chosen, else AWS_REGION, else AWS_DEFAULT_REGION, else us-east-1."""
-    return chosen or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+    """Return the region that is meant: the one chosen, else AWS_REGION, AWS_DEFAULT_REGION, the profile's, us-east-1."""
+    return chosen or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _of_profile() or DEFAULT_REGION
+
+
+def _of_profile() -> str | None:
+    """Return the region of the profile in AWS's own file, read without boto3: a plan does not need it."""
+    path = Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser()
+    name = os.environ.get("AWS_PROFILE", "default")
+    found = ConfigParser(interpolation=None, strict=False)
+    try:
+        found.read(path)
+    except (ConfigParserError, OSError, ValueError):
+        return None  # boto3 says what is wrong with it, as soon as it is needed
+    return found.get("default" if name == "default" else f"profile {name}", "region", fallback=None)
 
 
 _UNREACHED = "check credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID), network and region"
 _THROTTLED = {"ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
 _STRANGERS = {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "ExpiredToken", "AuthFailure"}
+_STRANGERS |= {"InvalidSignatureException", "IncompleteSignature", "InvalidToken", "ExpiredTokenException", "InvalidAccessKeyId"}
+_STRANGERS |= {"RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "MissingAuthenticationToken"}
+
+_QUOTES = re.compile(r"canonical|signature|string.to.sign|security.token|x-amz-|authorization", re.IGNORECASE)
+"""What a message says that may quote the signed request, and with it the session token and the signature."""
+
+
+def _said(code: str, message: str) -> str:
+    """Return what AWS said; of a message that may hold a secret, nothing: the code says enough."""
+    if not message or code in _STRANGERS or _QUOTES.search(message):
+        return ""
+    return f": {message}"
 
 
 def _remedy(code: str, action: str) -> str:

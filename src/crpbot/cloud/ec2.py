@@ -18,6 +18,8 @@ DEEP_LEARNING_AMI = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver
 GROUP = "crpbot-no-inbound"
 """Security group without an inbound rule."""
 VOLUME_GB = 100
+LAST_MINUTES = 1
+"""The second timer of a machine, which cuts its power, comes so much later than the first."""
 _SAFE = re.compile(r"[A-Za-z0-9._/+-]*")
 
 
@@ -150,12 +152,15 @@ def run_request(
 
 def user_data(name: str, *, bucket: str, region: str, package: Package, limit_seconds: int) -> str:
     """Return the script of the machine. Nothing in it is secret, and nothing in it can be read as a command of its own."""
+    minutes = max(1, math.floor(limit_seconds / 60))
     values = {
-        "MINUTES": str(max(1, math.floor(limit_seconds / 60))),
+        "MINUTES": str(minutes),
+        "LAST_SECONDS": str((minutes + LAST_MINUTES) * 60),
         "REGION": region,
         "BUCKET": bucket,
         "FOLDER": f"{PREFIX}/jobs/{name}",
         "PACKAGE": package.prefix,
+        "DIGEST": package.sha256,
         "TORCH": version("torch").partition("+")[0],
     }
     script = (files("crpbot.cloud") / "user_data.sh").read_text()

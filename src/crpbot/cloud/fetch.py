@@ -8,7 +8,7 @@ from pathlib import Path
 from crpbot.cloud.artefact import MANIFEST, unpack
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.jobs import Sent
-from crpbot.cloud.status import look, manifest_in
+from crpbot.cloud.status import logged_manifest, look, manifest_in
 from crpbot.cloud.verify import Expected, accept
 from crpbot.errors import AwsError, CloudError
 from crpbot.market.source import open_source
@@ -51,8 +51,15 @@ def fetch(
         archive = Path(folder) / "model.tar.gz"
         told(f"downloading {job.artefact}")
         download(aws, job.bucket, job.artefact, archive, account=job.account)
-        logged = manifest_in(status.log)
-        if logged is not None:
+        logged = manifest_in(status.log) or (logged_manifest(job, aws) if job.backend == "sagemaker" else None)
+        if logged is None and job.backend == "sagemaker":
+            raise CloudError(
+                f"the log of {job.run} must have the line with the digest of its manifest, found none; "
+                "CloudWatch may be late: repeat shortly"
+            )
+        if logged is None:
+            told("a machine of EC2 has no log that others cannot write: the manifest was compared with nothing")
+        else:
             unpack(archive, Path(folder) / "look")
             if file_sha256(Path(folder) / "look" / MANIFEST) != logged:
                 raise CloudError(

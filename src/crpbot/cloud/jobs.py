@@ -33,6 +33,7 @@ class Sent:
         instance_id: of the machine of EC2; empty for SageMaker.
         spot: whether it may be taken away.
         usd_per_hour: expected price.
+        usd_on_demand: price on demand, which is above the other one for spot only.
         limit_seconds: after which it is stopped.
         created: when, in milliseconds of UTC.
 
@@ -57,6 +58,7 @@ class Sent:
     usd_per_hour: float
     limit_seconds: int
     created: int
+    usd_on_demand: float = 0.0
 
     @property
     def artefact(self) -> str:
@@ -74,7 +76,10 @@ class Jobs:
 
     def write(self, job: Sent) -> None:
         """Keep a job, or what has changed of it."""
-        write_whole(self._folder / f"{job.name}.json", json.dumps({"format": FORMAT, **asdict(job)}, indent=1) + "\n")
+        write_whole(
+            self._folder / f"{job.account}-{job.region}-{job.name}.json",
+            json.dumps({"format": FORMAT, **asdict(job)}, indent=1) + "\n",
+        )
 
     def all(self) -> tuple[Sent, ...]:
         """Return every job, oldest first."""
@@ -100,9 +105,9 @@ class Jobs:
             raise CloudError(f"a job must be one that was sent from here, found {', '.join(sorted(unknown))}; these are: {have}")
         return tuple(chosen)
 
-    def get(self, name: str) -> Sent | None:
-        """Return the job of that name, or None."""
-        path = self._folder / f"{name}.json"
+    def get(self, name: str, *, region: str, account: str) -> Sent | None:
+        """Return the job of that name in that region of that account, or None."""
+        path = self._folder / f"{account}-{region}-{name}.json"
         return self._read(path) if path.is_file() else None
 
     def _read(self, path: Path) -> Sent:

@@ -5,6 +5,7 @@ python -m crpbot.cloud.machine s3://BUCKET/crpbot/jobs/RUN/run.json
 
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -93,6 +94,7 @@ class Mirror:
             "state": state,
             "detail": detail,
             "line": self._line,
+            "machine": os.environ.get("CRPBOT_MACHINE", ""),
             "time": int(time.time() * 1_000),
         }
         self._store.write(f"{self._job['folder']}/status.json", json.dumps(status).encode())
@@ -122,6 +124,7 @@ def work(store: Store, run: Mapping[str, Any], base: Path) -> int:
     for job in run["jobs"]:
         if store.has(f"{job['folder']}/output/model.tar.gz"):
             sys.stderr.write(f"{job['name']} is done already\n")
+            Mirror(store, job, base / job["name"]).say("Completed")
             continue
         code = _train(store, job, base / job["name"])
         if code == INTERRUPTED:

@@ -35,6 +35,7 @@ class Wish:
         instance: type of the machines.
         spot: whether machines may be taken away, for less money.
         price: USD an hour, instead of the table's.
+        on_demand: USD an hour on demand, above which spot never goes.
         max_cost: USD at most.
         max_hours: of each machine at most.
         subnet, group: where EC2 has no default network.
@@ -50,6 +51,7 @@ class Wish:
     instance: str | None = None
     spot: bool = False
     price: float | None = None
+    on_demand: float | None = None
     max_cost: float | None = None
     max_hours: float | None = None
     subnet: str | None = None
@@ -129,7 +131,14 @@ def make_plan(wish: Wish, markets: Mapping[str, Market], recipe: Recipe, *, seed
             of_candles[symbol] = Blob(f"{PREFIX}/candles/{UNREAD}/{symbol}.parquet", b"")
         elif not market.told:
             of_candles[symbol] = candles_blob(symbol, market.candles)
-    price = price_of(wish.chosen_instance, spot=wish.spot, override=wish.price)
+    price = price_of(
+        wish.chosen_instance,
+        spot=wish.spot,
+        override=wish.price,
+        on_demand=wish.on_demand,
+        region=wish.region,
+        binding=wish.max_cost is not None,
+    )
     estimates = [job.estimate for job in jobs]
     bill = settle(wish.backend, estimates, price, max_cost=wish.max_cost, max_hours=wish.max_hours)
     uploads = [_upload(wish, blob, "the code, once for each version") for blob in code.blobs]

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import distribution, distributions
+from importlib.metadata import PackageNotFoundError, distribution, distributions
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -74,6 +74,28 @@ def package() -> Package:
     return Package(prefix, digest.hexdigest(), tuple(Blob(prefix + name, part) for name, part in content.items()))
 
 
+def _closure() -> set[str]:
+    """Return the names of everything that crpbot needs there, and of what that needs in turn, as installed here."""
+    from packaging.requirements import Requirement  # noqa: PLC0415
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
+    waiting, seen = [("crpbot", extra) for extra in ("", *_EXTRAS)], set[tuple[str, str]]()
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        try:
+            texts = distribution(name).requires or ()
+        except PackageNotFoundError:
+            continue  # for another system, or another Python
+        for one in map(Requirement, texts):
+            wanted = one.marker is None or one.marker.evaluate({"extra": extra})
+            if wanted and not _IMAGE_HAS.fullmatch(canonicalize_name(one.name)):
+                waiting += [(canonicalize_name(one.name), inner) for inner in ("", *one.extras)]
+    return {name for name, _ in seen}
+
+
 def requirements() -> str:
     """Return what crpbot needs to train and to reach S3, by name; torch is the image's."""
     names = []
@@ -87,9 +109,17 @@ def requirements() -> str:
 
 
 def constraints() -> str:
-    """Return the version of everything installed here, apart from what an image brings: limits, not a list to install."""
+    """Return the versions here of what crpbot needs there, apart from what an image brings: limits, not a list to install.
+
+    Nothing else counts: another package beside crpbot must not give the same work another name, to be paid again.
+    """
+    wanted = _closure()
     found: Mapping[str, str] = {
-        one.metadata["Name"].lower(): one.version for one in distributions() if one.metadata["Name"] and "+" not in one.version
+        name: one.version
+        for one in distributions()
+        if one.metadata["Name"]
+        and "+" not in one.version
+        and (name := re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower()) in wanted
     }
     return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()) if not _IMAGE_HAS.fullmatch(name))
 

@@ -28,6 +28,8 @@ FOUNDING: Mapping[str, Any] = {
 SLACK = 3.0
 """A machine may take this many times as long as was estimated before it is stopped; the GPU and the network are not measured."""
 LEAST_LIMIT_HOURS = 1.0
+STOPPING_MINUTES = 5.0
+"""That AWS may bill after a machine was told to stop: two minutes of grace, and what it has made is uploaded. An assumption."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class Bill:
         wall_hours: until the last machine is done, as estimated.
         limit_seconds: after which each machine is stopped, done or not.
         price: of an hour.
+        max_cost: USD that may be spent at most; None where nobody said.
 
     """
 
@@ -124,6 +127,7 @@ class Bill:
     wall_hours: float
     limit_seconds: int
     price: Price
+    max_cost: float | None = None
 
     @property
     def cost_usd(self) -> float:
@@ -132,8 +136,13 @@ class Bill:
 
     @property
     def most_usd(self) -> float:
-        """What it costs at most: every machine until it is stopped, at the highest price."""
-        return self.machines * self.limit_seconds / 3_600 * self.price.ceiling
+        """What it costs at most: every machine until it has stopped, at the highest price."""
+        return self.machines * self.most_of(self.limit_seconds, self.price)
+
+    @staticmethod
+    def most_of(limit_seconds: float, price: Price) -> float:
+        """Return what a machine with such a limit costs at most, in USD; AWS bills the minutes of stopping, too."""
+        return (limit_seconds / 3_600 + STOPPING_MINUTES / 60) * price.ceiling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,23 +247,33 @@ def settle(
     """
     start = START_MINUTES[backend] / 60
     each = [start + one.hours for one in estimates] if backend == "sagemaker" else [start + sum(one.hours for one in estimates)]
+    for name, value in (("--max-hours", max_hours), ("--max-cost", max_cost)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise CloudError(f"{name} must be a number above 0, found {value:g}; correct it")
     limit = max(LEAST_LIMIT_HOURS, SLACK * max(each))
     if max_hours is not None:
         limit = min(limit, max_hours)
     if max_cost is not None:
         cost = sum(each) * price.hour
-        if not math.isfinite(max_cost) or cost > max_cost:
+        if cost > max_cost:
             raise CloudError(
                 f"the plan must cost at most ${max_cost:,.2f}, found ${cost:,.2f} for {sum(each):.2f} hours; "
                 "train fewer symbols, a shorter recipe or on spot, or allow more with --max-cost"
             )
-        limit = min(limit, max_cost / (len(each) * price.ceiling))
-    if limit < max(each):
+        limit = min(limit, max_cost / (len(each) * price.ceiling) - STOPPING_MINUTES / 60)
+    if not limit >= max(each):
         raise CloudError(
-            f"each machine must have time for the {max(each):.2f} hours that it needs, found a limit of {limit:.2f}; "
+            f"each machine must have time for the {max(each):.2f} hours that it needs, found a limit of {max(limit, 0.0):.2f}; "
             "allow more with --max-cost or --max-hours"
         )
-    return Bill(machines=len(each), hours=sum(each), wall_hours=max(each), limit_seconds=int(limit * 3_600), price=price)
+    return Bill(
+        machines=len(each),
+        hours=sum(each),
+        wall_hours=max(each),
+        limit_seconds=int(limit * 3_600),
+        price=price,
+        max_cost=max_cost,
+    )
 
 
 def job_name(symbol: str, recipe: Recipe, *facts: str) -> str:

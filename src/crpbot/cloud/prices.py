@@ -22,6 +22,7 @@ ON_DEMAND: Mapping[str, float] = {
 """USD an hour; `ml.` is SageMaker, the others are EC2."""
 VCPUS: Mapping[str, int] = {"g5.xlarge": 4, "g5.2xlarge": 8, "g4dn.xlarge": 4, "m5.xlarge": 4, "c5.xlarge": 4}
 """EC2 counts its quotas in these; a type that is not here counts as 4."""
+TABLE_REGION = "us-east-1"
 SPOT_SHARE = 0.5
 """Assumed price of spot, as a share of on demand: it changes by the minute. `--price` overrides it."""
 
@@ -42,16 +43,43 @@ class Price:
     words: str
 
 
-def price_of(instance: str, *, spot: bool, override: float | None = None) -> Price:
+def price_of(
+    instance: str,
+    *,
+    spot: bool,
+    override: float | None = None,
+    on_demand: float | None = None,
+    region: str = TABLE_REGION,
+    binding: bool = False,
+) -> Price:
     """Return the price of an instance type.
+
+    Args:
+        instance: type of the machine.
+        spot: whether it may be taken away.
+        override: USD an hour, instead of the table's.
+        on_demand: USD an hour on demand, which spot never exceeds; instead of the table's.
+        region: where the machine runs; the table knows one region only.
+        binding: whether what may be spent depends on it: then nothing is taken from the table of another region.
 
     Raises:
         CloudError: it is in no table, and none is given.
 
     """
-    if override is not None and not 0 < override < 1_000:
-        raise CloudError(f"a price must be USD an hour, above 0 and below 1000, found {override:g}; correct --price")
-    listed = ON_DEMAND.get(instance)
+    for name, given in (("--price", override), ("--on-demand-price", on_demand)):
+        if given is not None and not 0 < given < 1_000:
+            raise CloudError(f"a price must be USD an hour, above 0 and below 1000, found {given:g}; correct {name}")
+    listed = on_demand or (ON_DEMAND.get(instance) if region == TABLE_REGION or not binding else None)
+    if binding and override is None and region != TABLE_REGION:
+        raise CloudError(
+            f"--max-cost must rest on a price of {region}, found only a table of {TABLE_REGION}, and other regions cost more; "
+            "give the price with --price USD"
+        )
+    if binding and spot and listed is None:
+        raise CloudError(
+            f"--max-cost with --spot must know what {instance} costs on demand in {region}, for AWS may charge up to that, "
+            "found it in no table; give it with --on-demand-price USD"
+        )
     if override is not None:
         return Price(hour=override, ceiling=max(override, listed or 0.0), words="as given with --price")
     if listed is None:

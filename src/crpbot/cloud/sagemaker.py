@@ -13,6 +13,12 @@ METRICS = {
     "calibration": r"  calibration ([0-9.]+)",
 }
 """What SageMaker draws from the lines of `crpbot train`."""
+ENTRY = (
+    "cd /opt/ml/input/data/package&&for f in crpbot.zip requirements.txt constraints.txt start.sh;"
+    "do set -- $(sha256sum $f);echo $f $1;done|sha256sum|grep -q ^$0&&exec bash start.sh;"
+    "echo the package was changed>/opt/ml/output/failure;exit 1"
+)
+"""Holds the very files that were sent against their digest ($0) before any of them runs; SageMaker takes 256 characters."""
 VOLUME_GB = 30
 MAX_WAIT = 2
 """A spot job may wait for a machine until this many times its time to run has passed."""
@@ -57,7 +63,7 @@ def training_request(
         "AlgorithmSpecification": {
             "TrainingImage": image,
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["/bin/bash", "/opt/ml/input/data/package/start.sh"],
+            "ContainerEntrypoint": ["/bin/bash", "-c", ENTRY, package.sha256],
             "MetricDefinitions": [{"Name": name, "Regex": regex} for name, regex in METRICS.items()],
         },
         "RoleArn": role,

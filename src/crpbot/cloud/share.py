@@ -1,5 +1,6 @@
 """Models in a bucket, by digest: what was pushed is what is pulled, and both sides check it."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from crpbot.disk import whole_file
 from crpbot.errors import CloudError
 from crpbot.model.loading import checkpoint_in, open_model
 
+LEAST_DIGEST = 12
+"""Characters of a digest: fewer could be met by a file that somebody has made for it."""
 MOST_CHECKPOINT = 256 * 2**20
 
 
@@ -65,10 +68,14 @@ def pull(address: str, digest: str, out: Path, aws: Aws) -> Path:
 
     """
     bucket, prefix = parse(address)
+    if not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGEST},64}}", digest):
+        raise CloudError(
+            f"a digest must be at least {LEAST_DIGEST} of its 64 characters 0-9a-f, found {digest!r}; give more of it"
+        )
     account = find_account(aws)
     found = aws.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=f"{prefix}{digest}", ExpectedBucketOwner=account)
     keys = [str(one["Key"]) for one in found if str(one["Key"]).removeprefix(prefix).count("/") == 1]
-    if len(keys) != 1 or not digest:
+    if len(keys) != 1:
         names = ", ".join(key.removeprefix(prefix)[:12] for key in keys[:5]) or "none"
         raise CloudError(f"{address} must have one model whose digest begins with {digest!r}, found {names}; give more of it")
     sha256, _, name = keys[0].removeprefix(prefix).partition("/")

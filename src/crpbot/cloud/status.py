@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.jobs import Sent
-from crpbot.cloud.send import ALIVE, machines
+from crpbot.cloud.runs import ALIVE, machines, training_job
+from crpbot.cloud.send import is_there
 from crpbot.errors import AwsError
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -30,7 +31,8 @@ class JobStatus:
         epoch, of: of the training; 0 before its first.
         seconds: it has run.
         billable_seconds: that are paid; None while it runs.
-        cost_usd: of the billable seconds, or of the seconds so far, at the price of the plan.
+        cost_usd: of the seconds so far at the price of the plan; of the billable seconds at the price on demand, since AWS
+            has taken what spot saves off the seconds already. A machine of EC2 counts once (see `look_at`).
         log: newest lines.
 
     """
@@ -52,6 +54,26 @@ class JobStatus:
     def over(self) -> bool:
         """Whether it runs no more."""
         return self.state in OVER
+
+
+def look_at(jobs: Sequence[Sent], doors: Mapping[str, Aws], *, now: int) -> list[JobStatus]:
+    """Ask AWS about jobs; a machine that several of them share is paid once, so its cost stands with the first of them.
+
+    Args:
+        jobs: that were sent.
+        doors: by region.
+        now: milliseconds of UTC.
+
+    """
+    found = [look(job, doors[job.region], now=now) for job in jobs]
+    shared: dict[str, float] = {}
+    for job, one in zip(jobs, found, strict=True):
+        if job.backend == "ec2":
+            shared[job.run] = max(shared.get(job.run, 0.0), one.cost_usd)
+    return [
+        replace(one, cost_usd=shared.pop(job.run, 0.0)) if job.backend == "ec2" else one
+        for job, one in zip(jobs, found, strict=True)
+    ]
 
 
 def look(job: Sent, aws: Aws, *, now: int) -> JobStatus:
@@ -79,7 +101,9 @@ def manifest_in(log: tuple[str, ...]) -> str | None:
 
 
 def _look_at_training(job: Sent, aws: Aws, now: int) -> JobStatus:
-    found = aws.ask("sagemaker", "describe_training_job", TrainingJobName=job.run)
+    found = training_job(aws, job.run)
+    if found is None:
+        return _status(job, "Stopped", "", "AWS knows no such job: it was not started; send it again", 0.0, 0.0, ())
     state = str(found["TrainingJobStatus"])
     started, ended = found.get("TrainingStartTime"), found.get("TrainingEndTime")
     seconds = float(found.get("TrainingTimeInSeconds") or 0)
@@ -116,11 +140,34 @@ def _log(run: str, aws: Aws) -> tuple[str, ...]:
         return ()
 
 
+def logged_manifest(job: Sent, aws: Aws) -> str | None:
+    """Look through the whole log of a training job, from its end, for the digest of its manifest; None where it is not there."""
+    try:
+        streams = aws.pages(
+            "logs", "describe_log_streams", "logStreams", logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job.run}/"
+        )
+        for stream in reversed(streams):
+            where = {"logGroupName": LOG_GROUP, "logStreamName": stream["logStreamName"], "startFromHead": False}
+            token = ""
+            while True:
+                answer = aws.ask("logs", "get_log_events", **where, **({"nextToken": token} if token else {}))
+                if found := manifest_in(tuple(str(event["message"]) for event in answer["events"])):
+                    return found
+                if answer.get("nextBackwardToken", token) == token:
+                    break  # the same token again: this was the beginning
+                token = answer["nextBackwardToken"]
+    except AwsError as error:
+        if error.code != "ResourceNotFoundException":
+            raise
+    return None
+
+
 def _look_at_machine(job: Sent, aws: Aws, now: int) -> JobStatus:
     told = _told(job, aws)
     ours = [one for one in machines(aws, job.run) if one["InstanceId"] == job.instance_id]
     alive = any(one["State"]["Name"] in ALIVE for one in ours)
-    state, detail = str(told.get("state", "InProgress")), str(told.get("detail", ""))
+    done = is_there(aws, job.bucket, job.artefact, job.account)
+    state, detail = ("Completed", "") if done else (str(told.get("state", "InProgress")), str(told.get("detail", "")))
     reason = detail if state == "Failed" else ""
     if state not in OVER and not alive:
         state, reason = "Stopped", "the machine is gone before the job was done; sent again, it goes on from its last epoch"
@@ -143,7 +190,9 @@ def _told(job: Sent, aws: Aws) -> Mapping[str, Any]:
         return {}
     except ValueError:
         return {}
-    return told if isinstance(told, dict) and told.get("time", 0) >= job.created else {}
+    if not isinstance(told, dict):
+        return {}
+    return told if told.get("machine", "") in {"", job.instance_id} else {}  # another machine said it, of an earlier attempt
 
 
 def _status(
@@ -153,7 +202,7 @@ def _status(
     for line in log:
         if match := _EPOCH.search(line):
             epoch, of = int(match[1]), int(match[2])
-    paid = float(seconds if billable is None else billable)
+    paid = seconds * job.usd_per_hour if billable is None else billable * (job.usd_on_demand or job.usd_per_hour)
     return JobStatus(
         name=job.name,
         symbol=job.symbol,
@@ -165,6 +214,6 @@ def _status(
         of=of,
         seconds=seconds,
         billable_seconds=None if billable is None else float(billable),
-        cost_usd=paid / 3_600 * job.usd_per_hour,
+        cost_usd=paid / 3_600,
         log=log,
     )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.plan import Backend
-from crpbot.cloud.send import ALIVE, machines
+from crpbot.cloud.runs import ALIVE, OURS, is_ours, limit_of, machines, stop_run
+from crpbot.errors import AwsError
 
 GRACE_SECONDS = 900
 """By how much a machine may be over its time before it counts as an orphan: it ends itself first."""
@@ -35,35 +36,22 @@ class Orphan:
     late: bool
 
 
-def find(aws: Aws, *, now: int) -> tuple[Orphan, ...]:
-    """Return every run of ours in the region that still runs, late or not.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep has seen.
 
-    Args:
-        aws: the region.
-        now: milliseconds of UTC.
+    Attributes:
+        found: every run of ours that still ran, late or not.
+        left: in words, what could not be looked at or ended, and why.
 
     """
-    found = []
-    for machine in machines(aws):
-        if machine["State"]["Name"] in ALIVE:
-            tags = {tag["Key"]: tag["Value"] for tag in machine.get("Tags", ())}
-            began = machine["LaunchTime"].timestamp()
-            limit = _seconds(tags.get("crpbot:seconds"))
-            found.append(_orphan("ec2", str(tags["crpbot:job"]), str(machine["InstanceId"]), now / 1_000 - began, limit))
-    running = aws.pages(
-        "sagemaker", "list_training_jobs", "TrainingJobSummaries", NameContains="crpbot-", StatusEquals="InProgress"
-    )
-    for one in running:
-        name = str(one["TrainingJobName"])
-        detail = aws.ask("sagemaker", "describe_training_job", TrainingJobName=name)
-        stopping = detail.get("StoppingCondition", {})
-        limit = float(stopping.get("MaxWaitTimeInSeconds") or stopping.get("MaxRuntimeInSeconds") or UNKNOWN_SECONDS)
-        found.append(_orphan("sagemaker", name, name, now / 1_000 - one["CreationTime"].timestamp(), limit))
-    return tuple(found)
+
+    found: tuple[Orphan, ...]
+    left: tuple[str, ...]
 
 
-def sweep(aws: Aws, *, now: int, dry: bool, told: Callable[[Orphan], None] = lambda _: None) -> tuple[Orphan, ...]:
-    """End every orphan, and return what was found running; what is still within its time is left alone.
+def sweep(aws: Aws, *, now: int, dry: bool, told: Callable[[Orphan], None] = lambda _: None) -> Swept:
+    """End every orphan; what is still within its time is left alone, and an error of one costs the others nothing.
 
     Args:
         aws: the region.
@@ -72,21 +60,59 @@ def sweep(aws: Aws, *, now: int, dry: bool, told: Callable[[Orphan], None] = lam
         told: is told each one that was ended.
 
     """
-    found = find(aws, now=now)
+    found: list[Orphan] = []
+    left: list[str] = []
+    for look in (_machines, _training_jobs):
+        try:
+            more, unseen = look(aws, now / 1_000)
+        except AwsError as error:
+            left.append(str(error))
+        else:
+            found += more
+            left += unseen
     for one in found:
         if one.late and not dry:
-            if one.backend == "ec2":
-                aws.ask("ec2", "terminate_instances", InstanceIds=[one.id])
+            try:
+                stop_run(aws, one.backend, one.run, one.id if one.backend == "ec2" else "")
+            except AwsError as error:
+                left.append(f"{one.run} {one.id}: {error}")
             else:
-                aws.ask("sagemaker", "stop_training_job", TrainingJobName=one.run)
-            told(one)
-    return found
+                told(one)
+    return Swept(found=tuple(found), left=tuple(left))
+
+
+def _machines(aws: Aws, now: float) -> tuple[list[Orphan], list[str]]:
+    found = []
+    for machine in machines(aws):
+        if machine["State"]["Name"] in ALIVE:
+            tags = {tag["Key"]: tag["Value"] for tag in machine.get("Tags", ())}
+            limit = limit_of(machine) or UNKNOWN_SECONDS
+            seconds = now - machine["LaunchTime"].timestamp()
+            found.append(_orphan("ec2", str(tags["crpbot:job"]), str(machine["InstanceId"]), seconds, limit))
+    return found, []
+
+
+def _training_jobs(aws: Aws, now: float) -> tuple[list[Orphan], list[str]]:
+    found, left = [], []
+    running = aws.pages("sagemaker", "list_training_jobs", "TrainingJobSummaries", NameContains=OURS, StatusEquals="InProgress")
+    for name in (str(one["TrainingJobName"]) for one in running):
+        if not name.startswith(OURS):
+            continue  # NameContains looks everywhere in a name
+        try:
+            detail = aws.ask("sagemaker", "describe_training_job", TrainingJobName=name)
+        except AwsError as error:
+            left.append(f"{name}: {error}")
+            continue
+        if is_ours(detail):
+            stopping = detail.get("StoppingCondition", {})
+            wait, most = stopping.get("MaxWaitTimeInSeconds"), stopping.get("MaxRuntimeInSeconds")
+            # a job on demand may wait for its machine for days, which costs nothing: its time begins when it runs
+            began = detail["CreationTime"] if wait else detail.get("TrainingStartTime")
+            seconds = 0.0 if began is None else now - began.timestamp()
+            found.append(_orphan("sagemaker", name, name, seconds, float(wait or most or UNKNOWN_SECONDS)))
+    return found, left
 
 
 def _orphan(backend: Backend, run: str, identity: str, seconds: float, limit: float) -> Orphan:
     late = seconds > limit + GRACE_SECONDS
     return Orphan(backend=backend, run=run, id=identity, hours=seconds / 3_600, limit_hours=limit / 3_600, late=late)
-
-
-def _seconds(text: object) -> float:
-    return float(text) if isinstance(text, str) and text.isdecimal() else UNKNOWN_SECONDS

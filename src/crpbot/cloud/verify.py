@@ -121,7 +121,10 @@ def differences(theirs: Any, ours: Any, where: str = "") -> list[str]:  # noqa: 
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         return [line for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) for line in differences(a, b, f"{where}[{i}]")]
     if _number(ours) and _number(theirs):
-        near = math.isclose(theirs, ours, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        try:
+            near = math.isclose(theirs, ours, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        except OverflowError:  # a whole number of a stranger that no float can hold
+            near = False
         return [] if near else [f"{where}: {theirs!r} there, {ours!r} here"]
     return [] if theirs == ours and type(theirs) is type(ours) else [f"{where}: {theirs!s:.60} there, {ours!s:.60} here"]
 
@@ -145,7 +148,7 @@ def _check_order(checkpoint: Checkpoint, expected: Expected, candles: Candles) -
 def _diagnosis(path: Path) -> Mapping[str, Any]:
     try:
         plain = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, OverflowError) as error:
         raise CloudError(f"an artefact must hold its diagnosis, found {error!r}; train it again") from None
     if not isinstance(plain, dict):
         raise CloudError(f"an artefact must hold its diagnosis, found {type(plain).__name__}; train it again")
@@ -169,7 +172,7 @@ def _history(path: Path) -> tuple[Epoch, ...]:
     """Read the history as numbers and nothing else: it goes into the report."""
     try:
         epochs = tuple(Epoch(**json.loads(line)) for line in path.read_text().splitlines())
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise CloudError(f"an artefact must hold its history, found {error!r}; train it again") from None
     plain = all(value is None or isinstance(value, bool) or _number(value) for one in epochs for value in asdict(one).values())
     if not plain or not 1 <= len(epochs) <= MOST_EPOCHS:
