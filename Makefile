@@ -37,7 +37,7 @@ test: setup lint ## everything CI runs
 
 check: setup ## the inner loop, under 30 seconds
 	$(BIN)/ruff check -q .
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
 lint: setup
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from crpbot.cloud import artefact
 from crpbot.cloud.artefact import pack, read_manifest, unpack, write_manifest
 from crpbot.errors import CloudError
 
+pytestmark = pytest.mark.slow  # what a cloud does, `make test` asks
+
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
 
 

@@ -26,6 +26,8 @@ from crpbot.errors import CandleError, CloudError
 from crpbot.model.recipe import load_recipe
 from crpbot.model.training import Epoch
 
+pytestmark = pytest.mark.slow  # what a cloud does, `make test` asks
+
 V7 = load_recipe("v7")
 KEYS = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")

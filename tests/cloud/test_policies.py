@@ -10,6 +10,8 @@ import pytest
 from crpbot.cloud import aws
 from crpbot.cloud.aws import ACTIONS
 
+pytestmark = pytest.mark.slow  # what a cloud does, `make test` asks
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "cloud"
 POLICIES = {"you": "caller.json", "SageMaker": "sagemaker-role.json", "machine": "instance-role.json"}

@@ -42,6 +42,7 @@ def train_until(epoch: int, recipe: Recipe, state: Path) -> None:
         train(recipe, rows(), rows(800, 1), names=NAMES, seed=4, watch=cut, state=state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v7", "v6"])
 def test_a_run_that_is_cut_off_at_any_epoch_ends_with_the_same_weights(name: str, tmp_path: Path) -> None:
     recipe = quick(name, epochs=7, patience=7)
@@ -66,6 +67,7 @@ def test_a_run_that_is_cut_off_twice_and_had_stopped_early_goes_no_further(tmp_p
     assert torch.equal(whole.network.state_dict()["fc1.weight"], again.network.state_dict()["fc1.weight"])
 
 
+@pytest.mark.slow
 def test_a_state_of_another_run_or_a_damaged_one_is_not_taken_up(tmp_path: Path) -> None:
     recipe = quick(epochs=3)
     train_until(2, recipe, tmp_path)
