@@ -33,7 +33,9 @@ MARKETS = {symbol: make_market("level-noise", symbol, rows=ROWS) for symbol in (
 
 
 def jobs(out: Path, *, epochs: int = 3, **options: Any) -> tuple[Job, ...]:
-    return grid(tuple(MARKETS), quick(epochs=epochs), source="synthetic", gates="market", out=out, seed=0, **options)
+    return grid(
+        tuple(MARKETS), quick(epochs=epochs, patience=epochs), source="synthetic", gates="market", out=out, seed=0, **options
+    )
 
 
 def workers() -> list[int]:
@@ -125,7 +127,7 @@ def test_side_by_side_or_one_after_another_the_files_are_the_same(tmp_path: Path
 @pytest.mark.slow
 def test_a_worker_that_is_killed_changes_nothing(tmp_path: Path) -> None:
     """Kill -9 in the middle: the pool is made anew, the job goes on from its state, and the files are the same."""
-    run_here(jobs(tmp_path / "alone", epochs=6), MARKETS, workers=1)
+    run_here(jobs(tmp_path / "alone", epochs=60), MARKETS, workers=1)
     killed: list[int] = []
     earlier: list[bool] = []
 
@@ -135,7 +137,7 @@ def test_a_worker_that_is_killed_changes_nothing(tmp_path: Path) -> None:
             killed.append(workers()[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    run_here(jobs(tmp_path / "hit", epochs=6), MARKETS, workers=2, watch=kill)
+    run_here(jobs(tmp_path / "hit", epochs=60), MARKETS, workers=2, watch=kill)
     assert killed
     assert any(earlier)
     assert checkpoints(tmp_path / "alone") == checkpoints(tmp_path / "hit")
@@ -281,7 +283,7 @@ def working(text: str) -> list[int]:
 @pytest.mark.slow
 def test_a_ray_cluster_makes_the_same_files_also_when_a_worker_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra `ray`")
-    here = run_here(jobs(tmp_path / "here", epochs=30), MARKETS, workers=1)
+    here = run_here(jobs(tmp_path / "here", epochs=60), MARKETS, workers=1)
     told: dict[str, list[int]] = {}
     killed: list[int] = []
 
@@ -292,7 +294,7 @@ def test_a_ray_cluster_makes_the_same_files_also_when_a_worker_is_killed(tmp_pat
             for process in killed:
                 os.kill(process, signal.SIGKILL)
 
-    away = run_on_ray(jobs(tmp_path / "away", epochs=30), MARKETS, watch=watch)
+    away = run_on_ray(jobs(tmp_path / "away", epochs=60), MARKETS, watch=watch)
     assert killed
     assert any(epochs.count(1) == 2 for epochs in told.values())  # one of them was begun twice
     assert checkpoints(tmp_path / "here") == checkpoints(tmp_path / "away")
