@@ -46,6 +46,9 @@ TRIES = 6
 PATIENCE = 60
 """Seconds that AWS has to connect, and to answer."""
 
+NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
+"""What S3 says of an object that is not there."""
+
 
 @dataclass(frozen=True, eq=False)
 class Aws:

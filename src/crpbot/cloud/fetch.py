@@ -5,14 +5,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from crpbot.cloud.artefact import MANIFEST, unpack
-from crpbot.cloud.aws import Aws
+from crpbot.cloud.aws import NOT_THERE, Aws
 from crpbot.cloud.jobs import Sent
 from crpbot.cloud.status import logged_manifest, look, manifest_in
 from crpbot.cloud.verify import Expected, accept
 from crpbot.errors import AwsError, CloudError
 from crpbot.market.source import open_source
-from crpbot.model.loading import file_sha256
 from crpbot.model.recipe import recipe_from_toml
 from crpbot.quality.report.data import Judgement
 
@@ -59,16 +57,9 @@ def fetch(
             )
         if logged is None:
             told("a machine of EC2 has no log that others cannot write: the manifest was compared with nothing")
-        else:
-            unpack(archive, Path(folder) / "look")
-            if file_sha256(Path(folder) / "look" / MANIFEST) != logged:
-                raise CloudError(
-                    "the manifest must be the one that the job wrote into its log, found another: "
-                    "the artefact was changed in the bucket; do not use it"
-                )
         told("verifying")
         expected = Expected(job=job.name, symbol=job.symbol, recipe=recipe_from_toml(job.recipe), seed=job.seed, kind=job.kind)
-        return accept(archive, expected, market, out=out)
+        return accept(archive, expected, market, out=out, manifest=logged)
 
 
 def download(aws: Aws, bucket: str, key: str, path: Path, *, account: str, most: int = MOST_ARCHIVE) -> str:
@@ -81,7 +72,7 @@ def download(aws: Aws, bucket: str, key: str, path: Path, *, account: str, most:
     try:
         answer = aws.ask("s3", "get_object", Bucket=bucket, Key=key, ExpectedBucketOwner=account)
     except AwsError as error:
-        if error.code in {"404", "NoSuchKey", "NotFound"}:
+        if error.code in NOT_THERE:
             raise CloudError(f"s3://{bucket}/{key} must be there, found nothing; was it deleted?") from None
         raise
     length, got, digest = int(answer["ContentLength"]), 0, hashlib.sha256()

@@ -16,7 +16,7 @@ def machines(aws: Aws, run: str | None = None) -> list[dict[str, Any]]:
     """Return the machines of EC2 that are ours, or those of one run."""
     tag = {"Name": "tag-key", "Values": ["crpbot:job"]} if run is None else {"Name": "tag:crpbot:job", "Values": [run]}
     found = aws.pages("ec2", "describe_instances", "Reservations", Filters=[tag])
-    return [one for reservation in found for one in reservation["Instances"] if _labels(one)["crpbot:job"].startswith(OURS)]
+    return [one for reservation in found for one in reservation["Instances"] if labels(one)["crpbot:job"].startswith(OURS)]
 
 
 def training_job(aws: Aws, name: str) -> Mapping[str, Any] | None:
@@ -61,9 +61,10 @@ def unless(aws: Aws, codes: set[str], service: str, operation: str, /, **paramet
 
 def limit_of(machine: Mapping[str, Any]) -> int | None:
     """Return the seconds after which a machine of EC2 ends itself, as its label says; None where it does not."""
-    text = _labels(machine).get("crpbot:seconds", "")
+    text = labels(machine).get("crpbot:seconds", "")
     return int(text) if text.isdecimal() else None
 
 
-def _labels(machine: Mapping[str, Any]) -> dict[str, str]:
+def labels(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a machine of EC2, with an empty `crpbot:job` where it has none."""
     return {"crpbot:job": "", **{str(tag["Key"]): str(tag["Value"]) for tag in machine.get("Tags", ())}}

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from crpbot.cloud.aws import Aws
+from crpbot.cloud.aws import NOT_THERE, Aws
 from crpbot.cloud.jobs import Jobs, Sent
 from crpbot.cloud.plan import Bill, Plan, Request
 from crpbot.cloud.prices import price_of
@@ -102,7 +102,7 @@ def upload(request: Request, aws: Aws) -> str:
     try:
         head = aws.ask("s3", "head_object", **where, ChecksumMode="ENABLED")
     except AwsError as error:
-        if error.code not in {"404", "NoSuchKey", "NotFound"}:
+        if error.code not in NOT_THERE:
             raise
     else:
         _same(request, head.get("ChecksumSHA256"), head.get("ContentLength"))
@@ -130,7 +130,7 @@ def is_there(aws: Aws, bucket: str, key: str, account: str) -> bool:
     try:
         aws.ask("s3", "head_object", Bucket=bucket, Key=key, ExpectedBucketOwner=account)
     except AwsError as error:
-        if error.code not in {"404", "NoSuchKey", "NotFound"}:
+        if error.code not in NOT_THERE:
             raise
         return False
     return True
@@ -243,8 +243,7 @@ def _stop_new(plan: Plan, started: Sequence[Started], aws: Aws) -> None:
 
 
 def _once(request: Request, aws: Aws) -> None:
-    body = {} if request.body is None else {"Body": request.body}
-    unless(aws, _THERE.get(request.operation, set()), request.service, request.operation, **request.parameters, **body)
+    unless(aws, _THERE.get(request.operation, set()), request.service, request.operation, **request.parameters)
 
 
 def _same(request: Request, checksum: str | None, length: int | None) -> None:

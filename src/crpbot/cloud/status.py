@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from crpbot.cloud.aws import Aws
+from crpbot.cloud.aws import NOT_THERE, Aws
 from crpbot.cloud.jobs import Sent
 from crpbot.cloud.runs import ALIVE, machines, training_job
 from crpbot.cloud.send import is_there
@@ -185,7 +185,7 @@ def _told(job: Sent, aws: Aws) -> Mapping[str, Any]:
         body = aws.ask("s3", "get_object", Bucket=job.bucket, Key=f"crpbot/jobs/{job.name}/status.json")["Body"]
         told = json.loads(body.read())
     except AwsError as error:
-        if error.code not in {"404", "NoSuchKey", "NotFound"}:
+        if error.code not in NOT_THERE:
             raise
         return {}
     except ValueError:

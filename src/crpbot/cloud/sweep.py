@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from crpbot.cloud.aws import Aws
 from crpbot.cloud.plan import Backend
-from crpbot.cloud.runs import ALIVE, OURS, is_ours, limit_of, machines, stop_run
+from crpbot.cloud.runs import ALIVE, OURS, is_ours, labels, limit_of, machines, stop_run
 from crpbot.errors import AwsError
 
 GRACE_SECONDS = 900
@@ -85,10 +85,9 @@ def _machines(aws: Aws, now: float) -> tuple[list[Orphan], list[str]]:
     found = []
     for machine in machines(aws):
         if machine["State"]["Name"] in ALIVE:
-            tags = {tag["Key"]: tag["Value"] for tag in machine.get("Tags", ())}
             limit = limit_of(machine) or UNKNOWN_SECONDS
             seconds = now - machine["LaunchTime"].timestamp()
-            found.append(_orphan("ec2", str(tags["crpbot:job"]), str(machine["InstanceId"]), seconds, limit))
+            found.append(_orphan("ec2", labels(machine)["crpbot:job"], str(machine["InstanceId"]), seconds, limit))
     return found, []
 
 

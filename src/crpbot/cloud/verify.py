@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from crpbot import factory
-from crpbot.cloud.artefact import read_manifest, unpack
+from crpbot.cloud.artefact import MANIFEST, read_manifest, unpack
 from crpbot.cloud.sanity import examine
-from crpbot.disk import write_whole
 from crpbot.errors import CloudError
+from crpbot.making.model import write_beside
 from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.checkpoint import Checkpoint
-from crpbot.model.export import PROBE_ROWS, export_onnx, export_scaler
-from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
-from crpbot.model.loading import load_checkpoint
+from crpbot.model.export import PROBE_ROWS
+from crpbot.model.folder import checkpoint_name, model_folder
+from crpbot.model.loading import file_sha256, load_checkpoint
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
 from crpbot.quality.report.data import Judgement
-from crpbot.quality.report.html import report_page
 
 MOST_EPOCHS = 10_000
 TOLERANCE = 1e-3
@@ -49,11 +48,18 @@ class Expected:
     kind: SourceKind
 
 
-def accept(archive: Path, expected: Expected, candles: Candles, *, out: Path) -> Judgement:
+def accept(archive: Path, expected: Expected, candles: Candles, *, out: Path, manifest: str | None = None) -> Judgement:
     """Verify an artefact and place its model folder at `out`/SYMBOL; nothing is placed unless everything is right.
 
     Of what came, only the checkpoint is taken, and read as data. Its scaler, deployed form, report, recipe and diagnosis are made
     again here.
+
+    Args:
+        archive: of the artefact.
+        expected: what was ordered.
+        candles: that it was to be made of.
+        out: folder of model folders.
+        manifest: digest of the manifest that the job told elsewhere; None where it told none.
 
     Raises:
         CrpbotError: something is not what was ordered.
@@ -64,20 +70,19 @@ def accept(archive: Path, expected: Expected, candles: Candles, *, out: Path) ->
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "artefact"
         unpack(archive, folder)
-        checkpoint, judgement = verify(folder, expected, candles, called=str(target / name))
+        if manifest is not None and file_sha256(folder / MANIFEST) != manifest:
+            raise CloudError(
+                "the manifest must be the one that the job wrote into its log, found another: "
+                "the artefact was changed in the bucket; do not use it"
+            )
+        judgement = verify(folder, expected, candles, called=str(target / name))
         with model_folder(target) as partial:
             shutil.copyfile(folder / name, partial / name)
-            export_scaler(checkpoint, partial / scaler_name(expected.symbol))
-            made_from, probe = judgement.diagnosis.model.sha256, judgement.diagnosis.judged.x[-PROBE_ROWS:]
-            export_onnx(checkpoint, partial / ONNX_NAME, checkpoint_sha256=made_from, probe=probe)
-            write_whole(partial / "recipe.toml", expected.recipe.to_toml())
-            write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in judgement.history))
-            write_whole(partial / "diagnosis.json", judgement.to_json())
-            write_whole(partial / "report.html", report_page([judgement]))
+            write_beside(judgement, partial, probe=judgement.diagnosis.judged.x[-PROBE_ROWS:])
     return judgement
 
 
-def verify(folder: Path, expected: Expected, candles: Candles, *, called: str) -> tuple[Checkpoint, Judgement]:
+def verify(folder: Path, expected: Expected, candles: Candles, *, called: str) -> Judgement:
     """Hold an unpacked artefact against what was ordered.
 
     Args:
@@ -87,7 +92,7 @@ def verify(folder: Path, expected: Expected, candles: Candles, *, called: str) -
         called: what the report calls the model.
 
     Returns:
-        The checkpoint, and its diagnosis as made here.
+        The diagnosis of its checkpoint as made here.
 
     Raises:
         CrpbotError: digests, order, checkpoint, sanity or diagnosis are not right.
@@ -109,7 +114,7 @@ def verify(folder: Path, expected: Expected, candles: Candles, *, called: str) -
     history = _history(folder / "training.jsonl")
     judgement = factory.diagnose(path, candles, source=expected.kind, called=called, history=history)
     _compare(_diagnosis(folder / "diagnosis.json"), judgement.to_dict())
-    return checkpoint, judgement
+    return judgement
 
 
 def differences(theirs: Any, ours: Any, where: str = "") -> list[str]:  # noqa: ANN401

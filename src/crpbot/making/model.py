@@ -69,16 +69,9 @@ def train_model(
         )
         name = checkpoint_name(symbol, recipe.name)
         save_checkpoint(checkpoint, partial / name, probe=probe)
-        if checkpoint.weights.normalizer is not None:
-            export_scaler(checkpoint, partial / scaler_name(symbol))
-        write_whole(partial / "recipe.toml", recipe.to_toml())
-        write_whole(partial / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in trained.history))
         opened = open_model(partial / name)
-        subject = subject_in(opened)
-        assert subject.checkpoint is not None
-        export_onnx(subject.checkpoint, partial / ONNX_NAME, checkpoint_sha256=opened.sha256, probe=probe)
         diagnosis = diagnose_subject(
-            subject,
+            subject_in(opened),
             candles,
             path=str((called or folder) / name),
             sha256=opened.sha256,
@@ -86,11 +79,31 @@ def train_model(
             label_recipe=recipe,
         )
         judgement = weigh(diagnosis, gates, trained.history)
-        write_whole(partial / "diagnosis.json", judgement.to_json())
-        write_whole(partial / "report.html", report_page([judgement]))
+        write_beside(judgement, partial, probe=probe)
     if trained.state is not None:
         trained.state.unlink(missing_ok=True)
     return judgement
+
+
+def write_beside(judgement: Judgement, folder: Path, *, probe: Floats) -> None:
+    """Write what stands beside a judged checkpoint of ours: its scaler, deployed form, recipe, history, diagnosis and report.
+
+    Args:
+        judgement: of the checkpoint, as it was read from its file.
+        folder: for the files.
+        probe: raw features to prove the deployed form with.
+
+    """
+    checkpoint = judgement.diagnosis.checkpoint
+    assert checkpoint is not None
+    assert checkpoint.recipe is not None
+    if checkpoint.weights.normalizer is not None:
+        export_scaler(checkpoint, folder / scaler_name(checkpoint.symbol or ""))
+    export_onnx(checkpoint, folder / ONNX_NAME, checkpoint_sha256=judgement.diagnosis.model.sha256, probe=probe)
+    write_whole(folder / "recipe.toml", checkpoint.recipe.to_toml())
+    write_whole(folder / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in judgement.history))
+    write_whole(folder / "diagnosis.json", judgement.to_json())
+    write_whole(folder / "report.html", report_page([judgement]))
 
 
 def make_model(
