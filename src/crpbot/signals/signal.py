@@ -41,6 +41,9 @@ class Signal:
         probabilities: of DOWN, NEUTRAL and UP; None, like side and confidence, where the newest candle has no features.
         plan: the order; None where there is no signal.
         rules: of the market, as far as they were known to the plan.
+        model_sha256: digest of the checkpoint; of several, of their digests one after the other. Empty where nobody said.
+        ledger_head: digest of the registry's last ledger line when this was said: who rewrites the ledger cannot rewrite this.
+        override: why a model speaks that did not pass its gates, in the words of who let it; it is only ever a rehearsal.
 
     """
 
@@ -57,6 +60,9 @@ class Signal:
     probabilities: tuple[float, float, float] | None
     plan: OrderPlan | None
     rules: MarketRules = UNKNOWN
+    model_sha256: str = ""
+    ledger_head: str = ""
+    override: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the signal as plain JSON types, in the format `crpbot.signal/1`."""
