@@ -22,7 +22,7 @@ from crpbot.market.files import write_candles
 from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.export import export_onnx
 from crpbot.quality.report.data import finite
-from crpbot.registry import Registry
+from crpbot.registry.registry import Registry
 
 pytestmark = pytest.mark.slow  # each starts interpreters
 

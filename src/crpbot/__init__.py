@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from crpbot.model.network import V7EnhancedFNN
     from crpbot.model.recipe import Recipe, load_recipe
     from crpbot.quality.audit.pipeline import Blocks, Pipeline
-    from crpbot.registry import Registry
+    from crpbot.registry.registry import Registry
     from crpbot.signals.backtest import backtest
     from crpbot.signals.signal import Signal, newest_signal
 
@@ -35,7 +35,7 @@ _HOMES = {
     "LiveFeatures": "crpbot.dataset.features.live",
     "Pipeline": "crpbot.quality.audit.pipeline",
     "Recipe": "crpbot.model.recipe",
-    "Registry": "crpbot.registry",
+    "Registry": "crpbot.registry.registry",
     "Signal": "crpbot.signals.signal",
     "V7EnhancedFNN": "crpbot.model.network",
     "audit": "crpbot.factory",

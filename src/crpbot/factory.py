@@ -21,7 +21,7 @@ from crpbot.quality.metrics import Floats
 from crpbot.quality.repair import Repaired, repair_checkpoint
 from crpbot.quality.report.data import Judgement, weigh
 from crpbot.quality.report.html import report_page
-from crpbot.registry import Decision, Registry
+from crpbot.registry.registry import Decision, Registry
 from crpbot.signals.backtest import Backtest, backtest
 from crpbot.signals.signal import Signal, newest_signal
 
@@ -109,7 +109,14 @@ def _let_speak(registry: Registry, job: "Job", judgement: Judgement, candles: Ca
     earned = signal = None
     if decision.stage is not None and judgement.diagnosis.checkpoint is not None:
         earned = backtest([judgement.diagnosis.subject], candles, names=[str(file)], symbol=job.symbol, source=job.source)
-        signal = newest_signal(judgement.diagnosis.checkpoint, candles, stage=decision.stage, now=now())
+        signal = newest_signal(
+            judgement.diagnosis.checkpoint,
+            candles,
+            stage=decision.stage,
+            now=now(),
+            model_sha256=judgement.diagnosis.model.sha256,
+            ledger_head=registry.head(),
+        )
     return Outcome(job.symbol, judgement, decision, earned, signal)
 
 

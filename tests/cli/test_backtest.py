@@ -1,6 +1,6 @@
 """`crpbot backtest` and the forms of `crpbot signal`, as a user types them."""
 
-import hashlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,24 +9,25 @@ import pytest
 from models import market, model
 from shell import crpbot
 
+from crpbot.factory import diagnose
 from crpbot.market.files import write_candles
 from crpbot.model.pt_file import save_checkpoint
+from crpbot.registry.registry import Registry
 
 pytestmark = pytest.mark.slow  # each starts an interpreter and torch
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, its candles, and a registry in which it is live."""
+    """A folder with a model, its candles, and a registry in which it is in shadow."""
     folder = tmp_path_factory.mktemp("place")
     write_candles(market(), folder / "BTC-USD.parquet")
     file = folder / "lstm_BTC-USD_v7_enhanced.pt"
     save_checkpoint(model(), file, probe=np.ones((2, 72)))
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    (folder / "home" / "registry" / "models").mkdir(parents=True)
-    (folder / "home" / "registry" / "models" / f"{sha256}.pt").write_bytes(file.read_bytes())
-    entry = {"symbol": "BTC-USD", "stage": "live", "sha256": sha256, "file": file.name, "reason": "for a test"}
-    (folder / "home" / "registry" / "registry.json").write_text(json.dumps({"format": "crpbot.registry/1", "models": [entry]}))
+    judgement = diagnose(file, market(), source="synthetic")
+    passed = tuple(dataclasses.replace(result, passed=True) for result in judgement.verdict.results)
+    good = dataclasses.replace(judgement, verdict=dataclasses.replace(judgement.verdict, results=passed))
+    Registry(folder / "home" / "registry").record(good, file, now=0)
     return folder
 
 
@@ -82,7 +83,7 @@ def test_a_signal_in_every_form(place: Path) -> None:
     card = crpbot(*words, cwd=place).stdout
     assert f"{plain['plan']['order_type']} at {plain['plan']['entry']:,.2f}" in card
     message = crpbot(*words, "--format", "telegram", cwd=place).stdout
-    assert message.startswith("EXPIRED: it was valid until ")
+    assert message.startswith("REHEARSAL, not for trading\nEXPIRED: it was valid until ")
     bot = json.loads(crpbot(*words, "--format", "hummingbot", cwd=place).stdout)
     assert bot["probabilities"] == [0, 1, 0]  # nobody may trade an old one
     assert crpbot(*words, "--format", "fax", cwd=place).returncode == 2

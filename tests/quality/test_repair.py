@@ -15,7 +15,7 @@ from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.loading import load_checkpoint, open_model
 from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.remedies import tempered
-from crpbot.registry import decide
+from crpbot.registry.registry import decide
 
 pytestmark = pytest.mark.slow  # each diagnoses a model several times
 

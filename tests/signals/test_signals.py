@@ -16,9 +16,11 @@ from crpbot.errors import PlanError
 from crpbot.market.candles import MINUTE, utc
 from crpbot.model.checkpoint import Checkpoint, Label, Prediction
 from crpbot.model.recipe import Recipe, load_recipe
+from crpbot.model.weights import Scaling, Weights
 from crpbot.signals.plan import SEED_PRESET, make_plan
 from crpbot.signals.rules import MarketRules
 from crpbot.signals.signal import newest_signal, preset_of
+from crpbot.signals.text import telegram
 
 prices = st.floats(1e-4, 1e6)
 
@@ -204,6 +206,10 @@ class Says:
         return Label(rule=self.rule, theta=0.0, sha256="")
 
     @property
+    def weights(self) -> Weights:
+        return model().weights
+
+    @property
     def feature_set(self) -> FeatureSet:
         return feature_set("founding-72")
 
@@ -264,3 +270,43 @@ def test_a_threshold_a_preset_and_the_rules_of_the_market_can_be_said() -> None:
     assert (refused.status, refused.plan) == ("no signal", None)
     assert refused.reason == "the order would be worth less than 1,000,000.00, the least order there"
     assert refused.confidence == pytest.approx(0.8)
+
+
+def test_a_live_model_is_silent_from_the_moment_on_that_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    in_time = newest_signal(model(), market(), stage="live", now=CLOSED, expires=CLOSED)
+    late = newest_signal(model(), market(), stage="live", now=CLOSED, expires=CLOSED - MINUTE)
+    rehearsal = newest_signal(model(), market(), stage="shadow", now=CLOSED, expires=CLOSED - MINUTE)
+    assert (in_time.status, late.status, rehearsal.status) == ("signal", "no signal", "signal")
+    assert late.reason.startswith(f"the model expired on {utc(CLOSED - MINUTE)}")
+    assert late.plan is None
+
+
+def test_a_market_that_has_drifted_from_what_was_learned_is_refused_by_the_name_of_the_feature(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    column = feature_set("founding-72").names.index("rsi_14")
+    scaling = model().weights.normalizer
+    assert scaling is not None
+    for away, status in ((2.9, "signal"), (3.2, "no signal"), (-3.2, "no signal")):
+        mean = scaling.mean.copy()
+        day = compute_features(market(), feature_set("founding-72")).values[-1440:, column].mean()
+        mean[column] = day - away * scaling.scale[column]
+        moved = dataclasses.replace(model().weights, normalizer=Scaling(mean, scaling.scale))
+        monkeypatch.setattr(Checkpoint, "weights", property(lambda _self, moved=moved: moved))
+        found = newest_signal(model(), market(), stage="live", now=CLOSED)
+        assert found.status == status, away
+        assert ("rsi_14" in found.reason) == (status == "no signal")
+
+
+def test_a_signal_says_which_model_which_ledger_and_which_override(monkeypatch: pytest.MonkeyPatch) -> None:
+    saying(monkeypatch, 0.1, 0.1, 0.8)
+    found = newest_signal(
+        model(), market(), stage="shadow", now=CLOSED, model_sha256="a" * 64, ledger_head="b" * 64, override="only to look at it"
+    )
+    plain = found.to_dict()
+    assert (plain["model_sha256"], plain["ledger_head"], plain["override"]) == ("a" * 64, "b" * 64, "only to look at it")
+    for text in (str(found), telegram(found)):
+        assert "REHEARSAL" in text
+        assert "REFUSED by its gates, and let speak all the same: only to look at it" in text

@@ -124,7 +124,7 @@ def test_json_names_its_format_and_keeps_every_key() -> None:
     assert found["format"] == "crpbot.signal/1"
     assert set(found) == {
         "format", "symbol", "stage", "status", "reason", "candle", "expires", "close_by", "close_after", "side", "confidence",
-        "probabilities", "plan", "rules",
+        "probabilities", "plan", "rules", "model_sha256", "ledger_head", "override",
     }  # fmt: skip
     assert found["rules"] == {"tick": 0.01, "lot": 1e-6, "min_notional": 1.0}
     assert set(found["plan"]) == {

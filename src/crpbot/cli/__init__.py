@@ -19,6 +19,7 @@ from crpbot.cli import (
     models,
     promote,
     repair,
+    rollback,
     run,
     signal,
     train,
@@ -37,7 +38,7 @@ _EXTRAS = {
     "torch": "train",
     "onnx": "train",
     "sklearn": "train",
-    "ccxt": "live",
+    **dict.fromkeys(("alembic", "apprise", "ccxt", "prometheus_client", "psycopg", "sqlalchemy"), "live"),
     "boto3": "cloud",
     "botocore": "cloud",
     "ray": "ray",
@@ -61,7 +62,7 @@ def _top(
         typer.echo(context.get_help())
 
 
-for command in (run, features, train, diagnose, audit, repair, promote, export, backtest, signal, doctor):
+for command in (run, features, train, diagnose, audit, repair, promote, rollback, export, backtest, signal, doctor):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])

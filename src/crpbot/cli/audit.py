@@ -56,7 +56,7 @@ def command(
     from crpbot import factory
     from crpbot.cli.show import print_audit, steps
     from crpbot.model.recipe import load_recipe
-    from crpbot.registry import Registry
+    from crpbot.registry.registry import Registry
 
     recipe = load_recipe(label)
     market = symbol or opened.market

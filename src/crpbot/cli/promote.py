@@ -12,6 +12,9 @@ def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint file or a model folder.")],
     candles: Annotated[str, typer.Option(metavar="PATH", help="Candles that end after its training.")],
     home: HomeOption = None,
+    override: Annotated[
+        str, typer.Option("--override", metavar="REASON", help="Let a refused model rehearse in shadow; every signal says so.")
+    ] = "",
 ) -> None:
     """Let a model speak, if it is sound.
 
@@ -29,7 +32,7 @@ def command(
     from crpbot.cli.choose import judge_model
     from crpbot.cli.show import console, print_audit, print_reasons, steps
     from crpbot.quality.gates import answered
-    from crpbot.registry import Registry
+    from crpbot.registry.registry import Registry
 
     registry = Registry(home_folder(home) / "registry")
     judgement = judge_model(opened, candles)
@@ -39,7 +42,7 @@ def command(
         print_audit(audit)
         if audit.earned:
             judgement = replace(judgement, verdict=answered(judgement.verdict, audit.words))
-    decision = registry.record(judgement, opened.path, now=now())
+    decision = registry.record(judgement, opened.path, now=now(), override=override.strip())
     print_reasons(judgement)
     console().print(decision.reason, soft_wrap=True, markup=False)
     if decision.stage != "live":

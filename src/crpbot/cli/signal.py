@@ -18,7 +18,7 @@ from crpbot.cli.options import (
     now,
     preset_named,
 )
-from crpbot.errors import CrpbotError
+from crpbot.errors import CandleError, CrpbotError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,9 @@ def command(
     tick: TickOption = None,
     lot: LotOption = None,
     min_notional: MinNotionalOption = None,
+    price: Annotated[
+        float | None, typer.Option(metavar="X", help="Of the market now: it decides the order type. Default: the last close.")
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="|".join(FORMATS), help="How to say it; telegram and hummingbot are messages.")
     ] = "card",
@@ -53,31 +56,47 @@ def command(
     if form not in FORMATS:
         raise CrpbotError(f"--format must be one of {', '.join(FORMATS)}, found {form!r}; choose one")
     wanted = names(symbols)
-    if len(wanted) != 1 and (tick or lot or min_notional):
-        raise CrpbotError(f"a tick, a lot and a least order are of one market, found {len(wanted)} symbols; name one")
+    if len(wanted) != 1 and (tick or lot or min_notional or price):
+        raise CrpbotError(f"a tick, a lot, a least order and a price are of one market, found {len(wanted)} symbols; name one")
     chosen = preset_named(preset)
     from crpbot.market.source import open_source
-    from crpbot.model.loading import load_checkpoint
-    from crpbot.registry import Registry
+    from crpbot.registry.registry import Registry
     from crpbot.signals.rules import MarketRules
     from crpbot.signals.signal import newest_signal
 
     rules = MarketRules(tick=tick, lot=lot, min_notional=min_notional)
     registry = Registry(home_folder(home) / "registry")
     entries = [entry for entry in registry.entries() if not wanted or entry.symbol in wanted]
-    signals = []
+    head, signals, missing = registry.head(), [], {}
     for entry in entries:
-        rows = open_source(candles, symbols=(entry.symbol,), seed=seed).read(entry.symbol)
-        checkpoint = load_checkpoint(registry.deployed(entry))
-        if checkpoint.symbol != entry.symbol:
-            found = f"found one of {checkpoint.symbol}"
-            raise CrpbotError(f"the registry must serve {entry.symbol} by a model of it, {found}; restore it")
+        checkpoint = registry.speaker(entry)
+        try:
+            rows = open_source(candles, symbols=(entry.symbol,), seed=seed).read(entry.symbol)
+        except CandleError as error:
+            if len(entries) == 1:
+                raise
+            missing[entry.symbol] = str(error)  # the others may speak
+            continue
         signals.append(
-            newest_signal(checkpoint, rows, stage=entry.stage, now=now(), threshold=threshold, preset=chosen, rules=rules)
+            newest_signal(
+                checkpoint,
+                rows,
+                stage=entry.stage,
+                now=now(),
+                threshold=threshold,
+                preset=chosen,
+                rules=rules,
+                price=price,
+                expires=entry.expires,
+                model_sha256=entry.sha256,
+                ledger_head=head,
+                override=entry.override,
+            )
         )
     _print(signals, "json" if as_json else form)
-    for missing in sorted(set(wanted) - {entry.symbol for entry in entries}):
-        typer.echo(f"{missing}: no signal, since no model of it has passed its gates", err=True)
+    missing |= dict.fromkeys(set(wanted) - {entry.symbol for entry in entries}, "no model of it has passed its gates")
+    for symbol, why in sorted(missing.items()):
+        typer.echo(f"{symbol}: no signal, since {why}", err=True)
     if not signals:
         typer.echo("no signal: no model may speak; `crpbot run` or `crpbot promote` first", err=True)
         raise typer.Exit(1)

@@ -1,9 +1,12 @@
 """Drift: how far features have moved since training, and so whether the model still sees what it has learned."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crpbot.market.candles import MINUTE
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +71,52 @@ def measure_drift(names: tuple[str, ...], training: Floats, later: Floats) -> tu
         outside = float(((now < then.min()) | (now > then.max())).mean())
         found.append(Drift(name, mean, deviation, later_mean, outside, shift))
     return tuple(found)
+
+
+HOURS = 24
+FEWEST_MINUTES = 60
+"""Rows from which on a day can be told from a moment."""
+
+
+class RecentDrift:
+    """How far the mean of each feature over the last 24 clock hours is from its training mean, minute by minute.
+
+    It keeps one sum an hour and not the rows, so that it is small and costs next to nothing; the hour that goes on counts in full.
+
+    Args:
+        names: of the features.
+        mean, scale: of the training rows, shape `(len(names),)`, as the normalizer has them.
+
+    """
+
+    def __init__(self, names: tuple[str, ...], mean: Floats, scale: Floats) -> None:
+        self._names, self._mean, self._scale = names, mean, scale
+        self._hours: deque[tuple[int, int, Floats]] = deque(maxlen=HOURS)
+
+    def take(self, time: int, x: Floats) -> None:
+        """Count the features of one candle, shape `(len(names),)`, that opened at `time`, in milliseconds of UTC; in order."""
+        hour = time // (60 * MINUTE)
+        while self._hours and self._hours[0][0] <= hour - HOURS:
+            self._hours.popleft()
+        if self._hours and self._hours[-1][0] == hour:
+            _, rows, total = self._hours.pop()
+            self._hours.append((hour, rows + 1, total + x))
+        else:
+            self._hours.append((hour, 1, np.array(x)))
+
+    def clear(self) -> None:
+        """Forget everything: a new segment starts."""
+        self._hours.clear()
+
+    def worst(self) -> tuple[str, float] | None:
+        """Return the feature farthest from its training mean, and by how many deviations; None for too few rows."""
+        rows = sum(count for _, count, _ in self._hours)
+        if rows < FEWEST_MINUTES:
+            return None
+        total = np.sum([part for _, _, part in self._hours], axis=0)
+        away = (total / rows - self._mean) / self._scale
+        column = int(np.abs(away).argmax())
+        return self._names[column], float(away[column])
 
 
 def population_stability(training: Floats, later: Floats) -> Floats:

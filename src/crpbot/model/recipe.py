@@ -212,13 +212,27 @@ class TrainingChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServingChoice:
+    """How long, and under which conditions, a model may speak.
+
+    Attributes:
+        expires_after_days: after the last candle that it was judged on; then it has to be proven or trained again.
+        drift_limit: training deviations by which the mean of any feature over the last day may differ from its training mean.
+
+    """
+
+    expires_after_days: int = field(default=30, metadata=_between(1, 3_650))
+    drift_limit: float = field(default=3.0, metadata=_inside(0, 1_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Everything that decides a training run.
 
     Attributes:
         name: becomes part of file names.
         description: one line for people.
-        features, label, split, network, loss, training: the choices, one section of the file each.
+        features, label, split, network, loss, training, serving: the choices, one section of the file each.
 
     """
 
@@ -230,6 +244,7 @@ class Recipe:
     network: NetworkChoice
     loss: LossChoice
     training: TrainingChoice
+    serving: ServingChoice = field(default_factory=ServingChoice)
 
     def __post_init__(self) -> None:
         shares = self.split.train + self.split.calibration

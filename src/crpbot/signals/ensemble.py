@@ -21,6 +21,7 @@ from crpbot.signals.plan import Side
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Label, Prediction
     from crpbot.model.recipe import Recipe
+    from crpbot.model.weights import Weights
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +47,10 @@ class Speaker(Protocol):
     @property
     def feature_set(self) -> FeatureSet:
         """The formulas of its inputs, all of them and in their order."""
+
+    @property
+    def weights(self) -> "Weights":
+        """All numbers of the network."""
 
     def predict(self, x: Floats) -> "Prediction":
         """Predict rows of raw features, shape `(n, len(feature_set))`, calibrated."""

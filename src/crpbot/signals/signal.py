@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from crpbot.dataset.drift import HOURS, RecentDrift
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.sets import average_true_range
 from crpbot.dataset.labels import CLASSES
 from crpbot.errors import CheckpointError, PlanError
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.registry import Stage
+from crpbot.registry.stages import Stage
 from crpbot.signals.ensemble import THRESHOLD, Floats, Opinion, Speaker, average, opinion, same_question
 from crpbot.signals.follow import Timing, timing_of
 from crpbot.signals.plan import ATR_PRESET, OrderPlan, Preset, Side, make_plan, preset_of
@@ -73,6 +74,150 @@ class Signal:
         return card(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """How models of one market speak, whatever the candle.
+
+    Attributes:
+        symbol: of the market.
+        stage: of the models.
+        threshold: the least confidence that makes a signal.
+        preset: distances and money, with the exits and times of the label where it has them.
+        timing: how long plans last.
+        rules: of the market.
+        drift_limit: training deviations by which the mean of any feature over the last day may differ from its training mean.
+        expires: from when on the models may not be live, in milliseconds of UTC; None for never.
+        model_sha256, ledger_head, override: as in `Signal`.
+
+    """
+
+    symbol: str
+    stage: Stage
+    threshold: float
+    preset: Preset
+    timing: Timing
+    rules: MarketRules
+    drift_limit: float
+    expires: int | None = None
+    model_sha256: str = ""
+    ledger_head: str = ""
+    override: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What is known when a candle has closed.
+
+    Attributes:
+        candle: its open time, in milliseconds of UTC.
+        close: its close.
+        atr: average true range of 14 candles, in quote currency; NaN where the segment is younger.
+        probabilities: of DOWN, NEUTRAL and UP, shape `(3,)`; None where the candle has no features.
+        drift: the feature that is farthest from its training mean, and how many training deviations; None where it is not known.
+        why: why there are no probabilities.
+
+    """
+
+    candle: int
+    close: float
+    atr: float
+    probabilities: Floats | None
+    drift: tuple[str, float] | None = None
+    why: str = ""
+
+
+def speech_of(
+    models: Sequence[Speaker],
+    *,
+    stage: Stage,
+    threshold: float = THRESHOLD,
+    preset: Preset = ATR_PRESET,
+    rules: MarketRules = UNKNOWN,
+    expires: int | None = None,
+    model_sha256: str = "",
+    ledger_head: str = "",
+    override: str = "",
+) -> Speech:
+    """Return how `models` speak; the arguments and errors of `newest_signal`."""
+    symbol, preset, timing = _one_market(models, preset)
+    return Speech(
+        symbol=symbol,
+        stage=stage,
+        threshold=threshold,
+        preset=preset,
+        timing=timing,
+        rules=rules,
+        drift_limit=min(one.recipe.serving.drift_limit for one in models if one.recipe is not None),
+        expires=expires,
+        model_sha256=model_sha256,
+        ledger_head=ledger_head,
+        override=override,
+    )
+
+
+def say(speech: Speech, moment: Moment, *, now: int, price: float | None = None) -> Signal:
+    """Return the signal of one closed candle, or why there is none.
+
+    Args:
+        speech: how the models speak.
+        moment: what is known of the candle.
+        now: milliseconds of UTC.
+        price: of the market now; by default the close of the candle.
+
+    """
+    closed = moment.candle + MINUTE
+    preset, expires = speech.preset, closed + speech.preset.expiry_minutes * MINUTE
+    silent = Signal(
+        symbol=speech.symbol,
+        stage=speech.stage,
+        status="no signal",
+        reason=moment.why,
+        candle=utc(moment.candle),
+        expires=utc(expires),
+        close_by=None if preset.hold_minutes is None else utc(closed + preset.hold_minutes * MINUTE),
+        close_after=speech.timing.hold if speech.timing.from_entry else None,
+        side=None,
+        confidence=None,
+        probabilities=None,
+        plan=None,
+        rules=speech.rules,
+        model_sha256=speech.model_sha256,
+        ledger_head=speech.ledger_head,
+        override=speech.override,
+    )
+    if moment.probabilities is None:
+        return silent
+    if not np.isfinite(moment.probabilities).all():
+        return replace(silent, reason="the model gives no finite probabilities")
+    found = opinion(moment.probabilities, threshold=speech.threshold)
+    early = "its candle has not closed yet" if now < closed else ""
+    found = replace(found, reason=early or found.reason or _hindrance(speech, moment))
+    plan, reason = _plan(found, moment, price, speech)
+    late = plan is not None and now >= expires
+    return replace(
+        silent,
+        status="no signal" if plan is None else "expired" if late else "signal",
+        reason=f"it was valid until {utc(expires)}" if late else reason,
+        side=found.side,
+        confidence=found.confidence,
+        probabilities=found.probabilities,
+        plan=plan,
+    )
+
+
+def _hindrance(speech: Speech, moment: Moment) -> str:
+    """Return why what the models say may not be said now; empty where it may."""
+    if speech.stage == "live" and speech.expires is not None and moment.candle + MINUTE > speech.expires:
+        return f"the model expired on {utc(speech.expires)}: promote it again on later candles, or retrain it"
+    if moment.drift is not None and not abs(moment.drift[1]) <= speech.drift_limit:
+        name, away = moment.drift
+        return (
+            f"the market has drifted from what the model learned: over the last day {name} is {away:+.1f} training deviations "
+            f"from its mean, more than {speech.drift_limit:g}; retrain it"
+        )
+    return ""
+
+
 def newest_signal(
     models: Speaker | Sequence[Speaker],
     candles: Candles,
@@ -84,6 +229,10 @@ def newest_signal(
     preset: Preset = ATR_PRESET,
     rules: MarketRules = UNKNOWN,
     price: float | None = None,
+    expires: int | None = None,
+    model_sha256: str = "",
+    ledger_head: str = "",
+    override: str = "",
 ) -> Signal:
     """Return what `models` say of the newest of `candles`.
 
@@ -97,6 +246,10 @@ def newest_signal(
         preset: distances and money; a label that follows trades brings its own exits and times.
         rules: of the market.
         price: of the market now, from which the order type follows; by default the close of the newest candle.
+        expires: from which candle close on live models may not speak, in milliseconds of UTC; None for never.
+        model_sha256: digest of the checkpoint, for the signal.
+        ledger_head: digest of the registry's last ledger line, for the signal.
+        override: why a model speaks that did not pass its gates, for the signal.
 
     Raises:
         CheckpointError: a model is foreign.
@@ -104,49 +257,28 @@ def newest_signal(
 
     """
     speakers = tuple(models) if isinstance(models, Sequence) else (models,)
-    symbol, preset, timing = _one_market(speakers, preset)
-    opened, closed = int(candles.time[-1]), int(candles.time[-1]) + MINUTE
-    expires = closed + preset.expiry_minutes * MINUTE
-    silent = Signal(
-        symbol=symbol,
+    speech = speech_of(
+        speakers,
         stage=stage,
-        status="no signal",
-        reason="",
-        candle=utc(opened),
-        expires=utc(expires),
-        close_by=None if preset.hold_minutes is None else utc(closed + preset.hold_minutes * MINUTE),
-        close_after=timing.hold if timing.from_entry else None,
-        side=None,
-        confidence=None,
-        probabilities=None,
-        plan=None,
+        threshold=threshold,
+        preset=preset,
         rules=rules,
+        expires=expires,
+        model_sha256=model_sha256,
+        ledger_head=ledger_head,
+        override=override,
     )
+    nothing = Moment(candle=int(candles.time[-1]), close=float(candles.close[-1]), atr=float("nan"), probabilities=None)
     if candles.filled is not None and candles.filled[-1]:
-        return replace(silent, reason="the newest candle is a stand-in for a missing minute")
+        return say(speech, replace(nothing, why="the newest candle is a stand-in for a missing minute"), now=now)
     said = [_newest(speaker, candles) for speaker in speakers]
     for one in said:
         if isinstance(one, str):
-            return replace(silent, reason=one)
+            return say(speech, replace(nothing, why=one), now=now)
     heard = [one for one in said if not isinstance(one, str)]
-    together = average([probabilities for probabilities, _ in heard], weights=weights)[0]
-    if not np.isfinite(together).all():
-        return replace(silent, reason="the model gives no finite probabilities")
-    found = opinion(together, threshold=threshold)
-    if now < closed:
-        found = replace(found, reason="its candle has not closed yet")
-    close, atr = float(candles.close[-1]), heard[0][1]
-    plan, reason = _plan(found, close, atr, close if price is None else price, preset, rules)
-    late = plan is not None and now >= expires
-    return replace(
-        silent,
-        status="no signal" if plan is None else "expired" if late else "signal",
-        reason=f"it was valid until {utc(expires)}" if late else reason,
-        side=found.side,
-        confidence=found.confidence,
-        probabilities=found.probabilities,
-        plan=plan,
-    )
+    together = average([one.probabilities for one in heard], weights=weights)[0]
+    farthest = max((one.drift for one in heard if one.drift is not None), key=lambda drift: abs(drift[1]), default=None)
+    return say(speech, replace(nothing, atr=heard[0].atr, probabilities=together, drift=farthest), now=now, price=price)
 
 
 def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Preset, Timing]:
@@ -161,8 +293,17 @@ def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Prese
     return asked[0][0], preset, timing_of(preset, asked[0][1])
 
 
-def _newest(speaker: Speaker, candles: Candles) -> tuple[Floats, float] | str:
-    """Return the probabilities of the newest candle, shape `(1, 3)`, and its average true range; or why there are none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """What one model says of the newest candle: probabilities of shape `(1, 3)`, and the rest as in `Moment`."""
+
+    probabilities: Floats
+    atr: float
+    drift: tuple[str, float] | None
+
+
+def _newest(speaker: Speaker, candles: Candles) -> _Heard | str:
+    """Return what a model says of the newest candle; or why it says nothing."""
     assert speaker.recipe is not None
     gap, features, atr_14 = speaker.recipe.features.max_gap_minutes, speaker.feature_set, average_true_range()
     # Exponential means remember long: use the whole last segment, as training did.
@@ -171,19 +312,34 @@ def _newest(speaker: Speaker, candles: Candles) -> tuple[Floats, float] | str:
     needed = max(features.warm_up, atr_14.warm_up)
     if len(recent) <= needed:
         return f"the newest candle needs {needed} candles before it without a gap, and has {len(recent) - 1}"
-    values = compute_features(recent, features, max_gap_minutes=gap).values[-1:]
+    computed = compute_features(recent, features, max_gap_minutes=gap)
     newest = recent[-1 - atr_14.warm_up :]
     atr = float(compute_features(newest, atr_14, max_gap_minutes=gap).values[0, 0])
-    return speaker.predict(values).probabilities, atr
+    drift = watched_drift(speaker)
+    if drift is not None:
+        day = slice(-HOURS * 60, None)
+        for time, row in zip(recent.time[computed.rows][day].tolist(), computed.values[day], strict=True):
+            drift.take(time, row)
+    return _Heard(
+        probabilities=speaker.predict(computed.values[-1:]).probabilities, atr=atr, drift=None if drift is None else drift.worst()
+    )
 
 
-def _plan(
-    found: Opinion, close: float, atr: float, price: float, preset: Preset, rules: MarketRules
-) -> tuple[OrderPlan | None, str]:
+def watched_drift(speaker: Speaker) -> RecentDrift | None:
+    """Return what watches the drift of a model's inputs; None for one without a normalizer, whose training means nobody knows."""
+    scaling = speaker.weights.normalizer
+    return None if scaling is None else RecentDrift(speaker.feature_set.names, scaling.mean, scaling.scale)
+
+
+def _plan(found: Opinion, moment: Moment, price: float | None, speech: Speech) -> tuple[OrderPlan | None, str]:
     """Return the plan, or why there is none."""
     if found.reason:
         return None, found.reason
+    at = moment.close if price is None else price
     try:
-        return make_plan(found.side, center=close, atr=atr, price=price, preset=preset, rules=rules), ""
+        return (
+            make_plan(found.side, center=moment.close, atr=moment.atr, price=at, preset=speech.preset, rules=speech.rules),
+            "",
+        )
     except PlanError as refusal:
         return None, str(refusal)

@@ -21,6 +21,8 @@ def card(signal: "Signal") -> str:
     head = f"{signal.symbol}  {said}of the candle of {signal.candle}"
     if signal.stage == "shadow":
         head = f"REHEARSAL, not for trading  {head}"
+    if signal.override:
+        head += f"\n  REFUSED by its gates, and let speak all the same: {printable(signal.override)}"
     if signal.plan is None:
         return f"{head}\n  no signal: {signal.reason}"
     p, (base, quote) = signal.plan, signal.symbol.split("-", 1)
@@ -44,6 +46,7 @@ def telegram(signal: "Signal") -> str:
     It has no markup, so it may be sent without a parse mode, and nothing in it can be taken for one.
     """
     head = ["REHEARSAL, not for trading"] if signal.stage == "shadow" else []
+    head += [f"REFUSED by its gates, and let speak all the same: {signal.override}"] if signal.override else []
     head += [f"EXPIRED: {signal.reason}"] if signal.status == "expired" else []
     p, (base, quote) = signal.plan, signal.symbol.split("-", 1)
     if p is None:
