@@ -16,7 +16,7 @@ from crpbot.errors import PlanError
 from crpbot.market.candles import MINUTE, utc
 from crpbot.model.checkpoint import Checkpoint, Label, Prediction
 from crpbot.model.recipe import Recipe, load_recipe
-from crpbot.model.weights import Scaling, Weights
+from crpbot.model.weights import Weights
 from crpbot.signals.plan import SEED_PRESET, make_plan
 from crpbot.signals.rules import MarketRules
 from crpbot.signals.signal import newest_signal, preset_of
@@ -293,7 +293,7 @@ def test_a_market_that_has_drifted_from_what_was_learned_is_refused_by_the_name_
         mean = scaling.mean.copy()
         day = compute_features(market(), feature_set("founding-72")).values[-1440:, column].mean()
         mean[column] = day - away * scaling.scale[column]
-        moved = dataclasses.replace(model().weights, normalizer=Scaling(mean, scaling.scale))
+        moved = Weights({**model().weights.arrays, "normalizer.mean": mean})
         monkeypatch.setattr(Checkpoint, "weights", property(lambda _self, moved=moved: moved))
         found = newest_signal(model(), market(), stage="live", now=CLOSED)
         assert found.status == status, away

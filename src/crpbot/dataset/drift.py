@@ -1,6 +1,7 @@
 """Drift: how far features have moved since training, and so whether the model still sees what it has learned."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,23 +79,17 @@ FEWEST_MINUTES = 60
 """Rows from which on a day can be told from a moment."""
 
 
-class RecentDrift:
-    """How far the mean of each feature over the last 24 clock hours is from its training mean, minute by minute.
+class LastDay:
+    """The mean of each feature over the last 24 clock hours, minute by minute.
 
-    It keeps one sum an hour and not the rows, so that it is small and costs next to nothing; the hour that goes on counts in full.
-
-    Args:
-        names: of the features.
-        mean, scale: of the training rows, shape `(len(names),)`, as the normalizer has them.
-
+    It keeps one sum an hour and not the rows, so that it is small and costs next to nothing.
     """
 
-    def __init__(self, names: tuple[str, ...], mean: Floats, scale: Floats) -> None:
-        self._names, self._mean, self._scale = names, mean, scale
+    def __init__(self) -> None:
         self._hours: deque[tuple[int, int, Floats]] = deque(maxlen=HOURS)
 
     def take(self, time: int, x: Floats) -> None:
-        """Count the features of one candle, shape `(len(names),)`, that opened at `time`, in milliseconds of UTC; in order."""
+        """Count the features of one candle, shape `(n_features,)`, that opened at `time`, in milliseconds of UTC; in order."""
         hour = time // (60 * MINUTE)
         while self._hours and self._hours[0][0] <= hour - HOURS:
             self._hours.popleft()
@@ -102,21 +97,54 @@ class RecentDrift:
             _, rows, total = self._hours.pop()
             self._hours.append((hour, rows + 1, total + x))
         else:
-            self._hours.append((hour, 1, np.array(x)))
+            self._hours.append((hour, 1, np.array(x, np.float64)))
 
     def clear(self) -> None:
         """Forget everything: a new segment starts."""
         self._hours.clear()
 
-    def worst(self) -> tuple[str, float] | None:
-        """Return the feature farthest from its training mean, and by how many deviations; None for too few rows."""
+    def mean(self) -> Floats | None:
+        """Return the means, shape `(n_features,)`; None for fewer than 60 rows."""
         rows = sum(count for _, count, _ in self._hours)
         if rows < FEWEST_MINUTES:
             return None
-        total = np.sum([part for _, _, part in self._hours], axis=0)
-        away = (total / rows - self._mean) / self._scale
-        column = int(np.abs(away).argmax())
-        return self._names[column], float(away[column])
+        total: Floats = np.sum([part for _, _, part in self._hours], axis=0)
+        return total / rows
+
+    def state(self) -> list[tuple[int, int, list[float]]]:
+        """Return everything as plain JSON types; `restore` reads it back."""
+        return [(hour, rows, total.tolist()) for hour, rows, total in self._hours]
+
+    @classmethod
+    def restore(cls, state: Sequence[tuple[int, int, Sequence[float]]], *, n_features: int) -> "LastDay":
+        """Return the object whose `state` this is.
+
+        Raises:
+            ValueError, TypeError: the state is damaged.
+
+        """
+        day = cls()
+        for hour, rows, total in state:
+            found = np.array(total, np.float64)
+            if type(hour) is not int or type(rows) is not int or rows < 1 or found.shape != (n_features,):
+                raise ValueError("an hour of the last day is damaged")
+            day._hours.append((hour, rows, found))
+        return day
+
+
+def farthest(names: tuple[str, ...], later: Floats, mean: Floats, scale: Floats) -> tuple[str, float]:
+    """Return the feature whose mean is farthest from its training mean, and by how many training deviations.
+
+    Args:
+        names: of the features.
+        later: their means, shape `(len(names),)`.
+        mean: of the training rows, likewise, as the normalizer has it.
+        scale: their deviations, likewise.
+
+    """
+    away = (later - mean) / scale
+    column = int(np.abs(away).argmax())
+    return names[column], float(away[column])
 
 
 def population_stability(training: Floats, later: Floats) -> Floats:

@@ -319,25 +319,37 @@ def _add_up(lines: "Iterable[Line]") -> _State:
     """Return what the lines add up to: a model that becomes live, or gets into shadow, displaces the one that was."""
     state = _State()
     for line in lines:
-        symbol, sha256 = line.symbol, line.sha256
-        if symbol is None or not line.files:  # a foreign file, which cannot speak
+        if line.symbol is None or not line.files:  # a foreign file, which cannot speak
             continue
-        if line.stage in {"live", "shadow"} and line.move != "refuse":
-            for other in state.entries.values():
-                if other.sha256 != sha256 and (other.symbol, other.stage) == (symbol, line.stage):
-                    _put(state, replace(other, stage="retired", since=line.time, reason=f"displaced by {sha256[:12]}"))
-        before = state.entries.get(sha256)
+        before = state.entries.get(line.sha256)
         if line.move == "refuse" and before is not None:
             continue  # it stays what it was, and proven as long as it was
-        _put(state, _entry(line))
-        lives = state.lives.setdefault(symbol, [])
-        if line.move == "promote":
-            lives[:] = [*(one for one in lives if one != sha256), sha256]
-        elif line.move == "rollback":
-            del lives[lives.index(sha256) + 1 :]
-        elif line.move == "retire":
-            lives[:] = [one for one in lives if one != sha256]
+        after = _entry(line)
+        if before is not None and before.stage == after.stage:
+            after = replace(after, since=before.since)  # proven once more
+        _displace(state, after)
+        _put(state, after)
+        _remember(state.lives.setdefault(line.symbol, []), line)
     return state
+
+
+def _displace(state: _State, new: Entry) -> None:
+    """Retire whoever is live, or in shadow, where another one of that symbol becomes it."""
+    if new.stage not in {"live", "shadow"}:
+        return
+    for other in state.entries.values():
+        if other.sha256 != new.sha256 and (other.symbol, other.stage) == (new.symbol, new.stage):
+            _put(state, replace(other, stage="retired", since=new.since, reason=f"displaced by {new.sha256[:12]}"))
+
+
+def _remember(lives: list[str], line: Line) -> None:
+    """Keep the order in which the models of a symbol were live, as a rollback needs it."""
+    if line.move == "promote":
+        lives[:] = [*(one for one in lives if one != line.sha256), line.sha256]
+    elif line.move == "rollback":
+        del lives[lives.index(line.sha256) + 1 :]
+    elif line.move == "retire":
+        lives[:] = [one for one in lives if one != line.sha256]
 
 
 def _put(state: _State, entry: Entry) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crpbot.dataset.drift import HOURS, RecentDrift
+from crpbot.dataset.drift import HOURS, LastDay, farthest
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.sets import average_true_range
 from crpbot.dataset.labels import CLASSES
@@ -315,20 +315,23 @@ def _newest(speaker: Speaker, candles: Candles) -> _Heard | str:
     computed = compute_features(recent, features, max_gap_minutes=gap)
     newest = recent[-1 - atr_14.warm_up :]
     atr = float(compute_features(newest, atr_14, max_gap_minutes=gap).values[0, 0])
-    drift = watched_drift(speaker)
-    if drift is not None:
-        day = slice(-HOURS * 60, None)
-        for time, row in zip(recent.time[computed.rows][day].tolist(), computed.values[day], strict=True):
-            drift.take(time, row)
-    return _Heard(
-        probabilities=speaker.predict(computed.values[-1:]).probabilities, atr=atr, drift=None if drift is None else drift.worst()
-    )
+    day = LastDay()
+    newest_day = slice(-HOURS * 60, None)
+    for time, row in zip(recent.time[computed.rows][newest_day].tolist(), computed.values[newest_day], strict=True):
+        day.take(time, row)
+    return _Heard(probabilities=speaker.predict(computed.values[-1:]).probabilities, atr=atr, drift=drift_of(speaker, day.mean()))
 
 
-def watched_drift(speaker: Speaker) -> RecentDrift | None:
-    """Return what watches the drift of a model's inputs; None for one without a normalizer, whose training means nobody knows."""
-    scaling = speaker.weights.normalizer
-    return None if scaling is None else RecentDrift(speaker.feature_set.names, scaling.mean, scaling.scale)
+def drift_of(speaker: Speaker, later: Floats | None) -> tuple[str, float] | None:
+    """Return the input that is farthest from what a model has learned, as in `Moment`.
+
+    Args:
+        speaker: of ours.
+        later: means of its inputs over the last day; None where there are too few rows.
+
+    """
+    scaling = speaker.weights.normalizer  # without one, nobody knows the training means
+    return None if scaling is None or later is None else farthest(speaker.feature_set.names, later, scaling.mean, scaling.scale)
 
 
 def _plan(found: Opinion, moment: Moment, price: float | None, speech: Speech) -> tuple[OrderPlan | None, str]:
