@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from urllib.parse import parse_qs, urlsplit
@@ -32,18 +33,39 @@ Query = Mapping[str, str]
 Reply = tuple[int, object]
 
 
+class Hands:
+    """A clock that stands until somebody moves it: calling it reads it, in milliseconds of UTC."""
+
+    def __init__(self, start: int) -> None:
+        self._now, self._lock = start, Lock()
+
+    def __call__(self) -> int:
+        with self._lock:
+            return self._now
+
+    def advance(self, by: int) -> int:
+        """Move it and return what it says then; it never goes back."""
+        with self._lock:
+            self._now += max(by, 0)
+            return self._now
+
+
 @dataclass
 class House:
     """What the server knows and has seen.
 
     Attributes:
         markets: all candles that there ever will be, by symbol.
-        now: the venue's clock, in milliseconds. The candle of this minute changes until it closes; later ones are not there yet.
+        now: the venue's clock, in milliseconds, as the header `Date` tells it, too. The candle of this minute changes until it
+            closes; later ones are not there yet.
         faults: share of the requests for candles that fail, each in one of the ways of `FAULTS`.
         chance: decides which.
         script: faults of the next requests for candles, in order, before chance decides.
         market_script: faults of the next requests for markets.
         spoiled: bars to send in place of others, by symbol and time.
+        late: milliseconds after its close at which a candle is published first, also as an unfinished one, by symbol and time.
+        absent: candles that are never published, by symbol and time.
+        doubled: whether every bar is sent twice.
         inclusive: whether Advanced Trade counts the end in.
         requests: how many of each kind came.
         asked: symbol, first and last minute of each request for candles.
@@ -58,6 +80,9 @@ class House:
     script: deque[str] = field(default_factory=deque)
     market_script: deque[str] = field(default_factory=deque)
     spoiled: dict[tuple[str, int], Bar] = field(default_factory=dict)
+    late: dict[tuple[str, int], int] = field(default_factory=dict)
+    absent: set[tuple[str, int]] = field(default_factory=set)
+    doubled: bool = False
     inclusive: bool = True
     requests: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, int, int]] = field(default_factory=list)
@@ -72,9 +97,17 @@ class House:
         low, high = candles.time.searchsorted([start, min(last, now) + 1])
         columns = (candles.time, candles.open, candles.high, candles.low, candles.close, candles.volume)
         rows = [
-            self.spoiled.get((symbol, int(row[0])), row) for row in zip(*(c[low:high].tolist() for c in columns), strict=True)
+            self.spoiled.get((symbol, int(row[0])), row)
+            for row in zip(*(c[low:high].tolist() for c in columns), strict=True)
+            if self.published(symbol, int(row[0]), now)
         ]
-        return [row if row[0] + MINUTE <= now else unfinished(row, (now - row[0]) / MINUTE) for row in rows]
+        bars = [row if row[0] + MINUTE <= now else unfinished(row, (now - row[0]) / MINUTE) for row in rows]
+        return [bar for bar in bars for _ in range(1 + self.doubled)]
+
+    def published(self, symbol: str, time: int, now: int) -> bool:
+        """Return whether the venue shows a candle, finished or not."""
+        late = self.late.get((symbol, time))
+        return (symbol, time) not in self.absent and (late is None or time + MINUTE + late <= now)
 
     def fault(self, kind: str) -> str:
         """Return how the next request of a kind fails; "" when it does not."""
@@ -96,9 +129,15 @@ def unfinished(bar: Bar, share: float) -> Bar:
 
 
 @contextmanager
-def serving(markets: Mapping[str, Candles], now: Callable[[], int], *, faults: float = 0.0, seed: int = 31) -> Iterator[House]:
-    """Run the server until the block ends. With the default seed, also a share of 0.02 meets the first request."""
-    house = House(markets, now, faults, random.Random(seed))  # noqa: S311
+def serving(
+    markets: Mapping[str, Candles], now: Callable[[], int], *, faults: float = 0.0, seed: int = 31, clock: bool = False
+) -> Iterator[House]:
+    """Run the server until the block ends. With the default seed, also a share of 0.02 meets the first request.
+
+    With `clock`, the house has a clock of its own, which starts at `now()` and moves by `POST /test/clock?advance=MS` only, or by
+    `house.now.advance(ms)`; both, and `GET /test/clock`, tell its time, also to another process: `{"now": ms}`.
+    """
+    house = House(markets, Hands(now()) if clock else now, faults, random.Random(seed))  # noqa: S311
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"house": house}))
     server.daemon_threads = True
     server.block_on_close = False  # clients keep their lines open
@@ -131,6 +170,17 @@ class Handler(BaseHTTPRequestHandler):
                     self.send(*answer(self.house, query, *match.groups()), fault=fault)
                 return
         self.send(404, {"message": f"no such path: {self.path}"})
+
+    def do_POST(self) -> None:
+        parts = urlsplit(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if parts.path == "/test/clock" and isinstance(self.house.now, Hands):
+            self.send(200, {"now": self.house.now.advance(int(parse_qs(parts.query)["advance"][0]))})
+        else:
+            self.send(404, {"message": f"no such path: {self.path}"})
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(self.house.now() / 1_000 if timestamp is None else timestamp, usegmt=True)
 
     def send(self, status: int, plain: object, *, fault: str = "") -> None:
         body = json.dumps(plain).encode()
@@ -320,5 +370,6 @@ ROUTES: tuple[tuple[str, str, Callable[..., Reply]], ...] = (
     ("candles", r"/0/public/OHLC", kraken_candles),
     ("markets", r"/0/public/AssetPairs", kraken_pairs),
     ("markets", r"/0/public/Assets", kraken_assets),
+    ("clock", r"/test/clock", lambda house, _: (200, {"now": house.now()})),
     ("time", r"/0/public/Time", lambda house, _: (200, {"error": [], "result": {"unixtime": house.now() // 1000}})),
 )
