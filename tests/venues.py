@@ -8,6 +8,7 @@ switched, and the tests try both.
 """
 
 import json
+import math
 import random
 import re
 from collections import Counter, deque
@@ -17,15 +18,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from urllib.parse import parse_qs, urlsplit
 
 from crpbot.market.candles import MINUTE, Candles
 
 FAULTS = ("limited", "down", "cut", "malformed", "page", "empty", "garbled", "hollow")
 """429 with Retry-After · 503 · the line cut in the middle of the body · and, with status 200: JSON that ends too soon · HTML ·
-nothing · what is no gzip and says that it is · a list of one row with nothing in it."""
+nothing · what is no gzip and says that it is · a list of one row with nothing in it. Two more only by `script`: "hang", no answer
+until `House.release`, and "drip", one byte after the other until then."""
 RETRY_AFTER = 2
+INCREMENTS = {"price_increment": "0.01", "base_increment": "0.00000001", "quote_min_size": "1"}
 KRAKEN_NAMES = {"BTC": "XXBT", "ETH": "XETH", "USD": "ZUSD"}
 
 Bar = tuple[int, float, float, float, float, float]
@@ -50,6 +53,19 @@ class Hands:
             return self._now
 
 
+class Visitor:
+    """A clock for who lives with a house, ahead of its clock by some milliseconds; to sleep moves both."""
+
+    def __init__(self, house: "House", *, ahead: int = 0) -> None:
+        self._house, self._ahead = house, ahead
+
+    def now(self) -> int:
+        return self._house.now() + self._ahead
+
+    def sleep(self, seconds: float) -> None:
+        self._house.now.advance(math.ceil(1_000 * seconds))
+
+
 @dataclass
 class House:
     """What the server knows and has seen.
@@ -70,6 +86,8 @@ class House:
         requests: how many of each kind came.
         asked: symbol, first and last minute of each request for candles.
         failed: how many requests failed on purpose.
+        connections: how many there were.
+        release: ends what hangs.
 
     """
 
@@ -87,6 +105,8 @@ class House:
     requests: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, int, int]] = field(default_factory=list)
     failed: int = 0
+    connections: int = 0
+    release: Event = field(default_factory=Event)
     lock: Lock = field(default_factory=Lock)
     address: str = ""
 
@@ -147,6 +167,7 @@ def serving(
     try:
         yield house
     finally:
+        house.release.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -156,6 +177,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     house: House
+
+    def setup(self) -> None:
+        super().setup()
+        with self.house.lock:
+            self.house.connections += 1
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -197,6 +223,14 @@ class Handler(BaseHTTPRequestHandler):
         if status == 429:
             self.send_header("Retry-After", str(RETRY_AFTER))
         self.end_headers()
+        if fault in {"hang", "drip"}:
+            for byte in body if fault == "drip" else b"":
+                self.wfile.write(bytes([byte]))
+                if self.house.release.wait(0.02):
+                    break
+            self.house.release.wait(30)
+            self.close_connection = True
+            return
         self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
         self.close_connection = fault == "cut"
 
@@ -237,7 +271,15 @@ def exchange_candles(house: House, query: Query, symbol: str) -> Reply:
 
 def exchange_products(house: House, _: Query) -> Reply:
     return 200, [
-        {"id": symbol, **pair(symbol, "base_currency", "quote_currency"), "status": "online"} for symbol in house.markets
+        {
+            "id": symbol,
+            **pair(symbol, "base_currency", "quote_currency"),
+            "quote_increment": "0.01",
+            "base_increment": "0.00000001",
+            "min_market_funds": "1",
+            "status": "online",
+        }
+        for symbol in house.markets
     ]
 
 
@@ -277,7 +319,7 @@ def advanced_products(house: House, query: Query) -> Reply:
     if query.get("product_type") == "FUTURE":
         return 200, {"products": [], "num_products": 0}
     products = [
-        {"product_id": symbol, **pair(symbol, "base_currency_id", "quote_currency_id"), "product_type": "SPOT"}
+        {"product_id": symbol, **pair(symbol, "base_currency_id", "quote_currency_id"), "product_type": "SPOT"} | INCREMENTS
         for symbol in house.markets
     ]
     return 200, {"products": products, "num_products": len(products)}
@@ -292,7 +334,7 @@ def binance_candles(house: House, query: Query) -> Reply:
         return 400, {"code": -1121, "msg": "Invalid symbol."}
     if query["interval"] != "1m":
         return 400, {"code": -1120, "msg": "Invalid interval."}
-    limit = min(int(query.get("limit", 500)), 1000)
+    limit = min(int(query.get("limit", 500)), 1000) * (1 + house.doubled)
     start, last = int(query.get("startTime", 0)), int(query.get("endTime", house.now()))
     bars = house.bars(symbols[query["symbol"]], start, last)
     return 200, [
@@ -309,7 +351,11 @@ def binance_information(house: House, _: Query) -> Reply:
             "quoteAsset": "USDT",
             "status": "TRADING",
             "permissions": ["SPOT"],
-            "filters": [],
+            "filters": [
+                {"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.01"},
+                {"filterType": "LOT_SIZE", "minQty": "0.00001", "maxQty": "9000", "stepSize": "0.00001"},
+                {"filterType": "NOTIONAL", "minNotional": "5", "applyMinToMarket": True, "maxNotional": "9000000"},
+            ],
         }
         for symbol in house.markets
     ]
@@ -338,7 +384,7 @@ def kraken_pairs(house: House, _: Query) -> Reply:
     for symbol in house.markets:
         base, quote = (KRAKEN_NAMES.get(name, name) for name in symbol.split("-"))
         names = {"altname": symbol.replace("-", ""), "wsname": symbol.replace("-", "/"), "base": base, "quote": quote}
-        pairs[kraken_name(symbol)] = {**names, "pair_decimals": 1, "lot_decimals": 8, "status": "online"}
+        pairs[kraken_name(symbol)] = {**names, "pair_decimals": 1, "lot_decimals": 8, "costmin": "0.5", "status": "online"}
     return 200, {"error": [], "result": pairs}
 
 

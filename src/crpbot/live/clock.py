@@ -33,7 +33,7 @@ class WakingClock(Clock, Protocol):
 
 
 class _Bell:
-    """Sleep that can be ended, in real seconds. A `SimpleQueue` may be filled by a signal handler, a lock may not be taken there."""
+    """Sleep that can be ended, in real seconds. A signal handler may fill a `SimpleQueue`; a lock it may not take."""
 
     def __init__(self) -> None:
         self._rung: SimpleQueue[None] = SimpleQueue()
@@ -70,8 +70,8 @@ class SystemClock(_Bell):
 class ReplayClock(_Bell):
     """The clock of a recording.
 
-    With `speed` N it goes N times as fast as ours. With 0, or infinity, it stands still until somebody sleeps, and then it is at once
-    as much later: as fast as it goes.
+    With `speed` N it goes N times as fast as ours. With 0, or infinity, it stands still until somebody sleeps, and then it is
+    that much later at once: as fast as it goes.
     """
 
     def __init__(self, start: int, *, speed: float = 0.0) -> None:

@@ -1,8 +1,8 @@
 """Closed candles as they come: from a venue that is asked again and again, or from a recording. Both look the same to the loop.
 
-A candle is given only when it is final: it had closed by our clock before the venue was asked, and by the venue's clock as well. Of
-the venue's clock its answers tell whole seconds (`Date`). From that the time that the question was on its way is taken, since what is
-in the answer may have been read at any moment of it; or a later minute stands in the same answer, which proves as much.
+A candle is given only when it is over by both clocks. By ours it has to be before the venue is asked. The venue's clock is told
+by its answers, in whole seconds (`Date`). The time that the question was on its way is taken from that, since what is in an
+answer may have been read at any moment of it. Or a later minute stands in the same answer, which proves as much.
 """
 
 import sys
@@ -19,8 +19,21 @@ import numpy as np
 
 from crpbot.errors import ExchangeError
 from crpbot.live.clock import Clock, SystemClock
-from crpbot.market.ask import Manner, Row, Span, ask_rows, candles_of, client_of, closed_by, names_of, no_market, pace_of, pages
-from crpbot.market.ask import told_by, venue_of
+from crpbot.market.ask import (
+    Manner,
+    Row,
+    Span,
+    ask_rows,
+    candles_of,
+    client_of,
+    closed_by,
+    names_of,
+    no_market,
+    pace_of,
+    pages,
+    told_by,
+    venue_of,
+)
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.files import check_symbol
 from crpbot.market.venues import Client
@@ -76,7 +89,8 @@ class ReplayFeed:
         if part.filled is None:
             return part
         real = np.flatnonzero(~part.filled)
-        return Candles(*(column[real] for column in (part.time, part.open, part.high, part.low, part.close, part.volume)))
+        numbers = [column[real] for column in (part.open, part.high, part.low, part.close, part.volume)]
+        return Candles(part.time[real], *numbers)
 
     def close(self) -> None:
         """Do nothing: a recording holds no line."""
@@ -94,8 +108,8 @@ class RestFeed:
     """A venue that is asked by REST.
 
     What fails in passing is tried again, with growing waits and as the venue's `Retry-After` says, but no call of `fetch` takes
-    longer than `patience`: what has not come by then is an `ExchangeError`, and those who got none go first next time. A ban is kept
-    to, also over several calls.
+    longer than `patience`: what has not come by then is an `ExchangeError`, and those who got none go first next time. A ban by
+    the venue is kept to, also over several calls.
 
     Args:
         venue: a name of `VENUES`.
@@ -134,7 +148,7 @@ class RestFeed:
         self._lines: list[_Line] = []
         self._idle.put(self._equip(first))
         self._names: dict[str, str] = {}
-        self._running: dict[str, Future[Candles | ExchangeError]] = {}
+        self._hanging: dict[str, Future[Candles | ExchangeError]] = {}
         self._answered: dict[str, int] = {}
         self._calls = 0
         self._skew: float | None = None
@@ -152,37 +166,33 @@ class RestFeed:
     def fetch(self, spans: Mapping[str, Span]) -> Answers:
         """Ask for all, side by side."""
         self._deadline, self._calls = self._seconds() + self._patience, self._calls + 1
-        if problem := self._look_up(spans):
-            return dict.fromkeys(spans, problem)
-        order = sorted(spans, key=lambda symbol: self._answered.get(symbol, 0))  # who got no answer last time goes first
-        for symbol in order:
-            if symbol not in self._running:
-                self._running[symbol] = self._pool.submit(self._ask, symbol, spans[symbol])
-        wait([self._running[symbol] for symbol in order], timeout=2 * self._patience)
-        answers = {symbol: self._collect(symbol) for symbol in order}
+        problem = self._look_up(spans)
+        self._hanging = {symbol: future for symbol, future in self._hanging.items() if not future.done()}
+        ready = [symbol for symbol in spans if symbol in self._names and symbol not in self._hanging]
+        ready.sort(key=lambda symbol: self._answered.get(symbol, 0))  # who got no answer last time goes first
+        asked = {symbol: self._pool.submit(self._ask, symbol, spans[symbol]) for symbol in ready}
+        wait(asked.values(), timeout=2 * self._patience)
+        self._hanging |= {symbol: future for symbol, future in asked.items() if not future.done()}
+        answers = {symbol: future.result() for symbol, future in asked.items() if symbol not in self._hanging}
         self._answered |= {symbol: self._calls for symbol, answer in answers.items() if isinstance(answer, Candles)}
-        return {symbol: answers[symbol] for symbol in spans}
-
-    def _collect(self, symbol: str) -> Candles | ExchangeError:
-        if not self._running[symbol].done():
-            return ExchangeError(
-                f"{self.venue} must answer in time, found a line of {symbol} that hangs; it is asked again when it ends"
+        for symbol in self._hanging:
+            answers[symbol] = ExchangeError(
+                f"{self.venue} must answer in time, found a line of {symbol} that hangs; it is asked again when that has ended"
             )
-        return self._running.pop(symbol).result()
+        return {symbol: answers.get(symbol, problem) for symbol in spans}
 
-    def _look_up(self, spans: Mapping[str, Span]) -> ExchangeError | None:
-        """Learn the venue's names of the markets; once, where that needs a request."""
-        new = [check_symbol(symbol) for symbol in spans if not self._names.get(symbol)]
+    def _look_up(self, spans: Mapping[str, Span]) -> ExchangeError:
+        """Learn the venue's names of markets, with one request where one is needed, and return why some have none."""
+        new = [check_symbol(symbol) for symbol in spans if symbol not in self._names]
         try:
             with self._line() as line:
-                self._names |= names_of(self._manner, self._venue, line.client, new) if new else {}
+                found = names_of(self._manner, self._venue, line.client, new) if new else {}
         except ExchangeError as error:
             return error
-        return None
+        self._names |= {symbol: name for symbol, name in found.items() if name}
+        return no_market(self._manner, [symbol for symbol, name in found.items() if not name])
 
     def _ask(self, symbol: str, span: Span) -> Candles | ExchangeError:
-        if not self._names[symbol]:
-            return no_market(self._manner, [symbol])
         try:
             with self._line() as line:
                 return self._pages(line, symbol, span)
@@ -236,7 +246,7 @@ class RestFeed:
         return line
 
     def _left(self) -> float:
-        return self._deadline - self._seconds()
+        return 0.0 if getattr(self._clock, "stopped", False) else self._deadline - self._seconds()
 
     def close(self) -> None:
         """Close the lines; a question that is on its way ends in an error that nobody hears."""

@@ -1,6 +1,6 @@
 """The trading rules of a venue's markets, as it states them today."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from threading import Event
 
 from crpbot.live.clock import Clock, SystemClock
