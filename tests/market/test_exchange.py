@@ -25,8 +25,9 @@ from venues import FAULTS, RETRY_AFTER, House, serving
 from crpbot.errors import CandleError, ExchangeError
 from crpbot.market.ask import TRIES, pace_of, pages
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.market.exchange import VENUES, Downloaded, Progress, download
+from crpbot.market.exchange import Downloaded, Progress, download
 from crpbot.market.lake import Lake
+from crpbot.market.venues import VENUES
 
 pytestmark = [
     pytest.mark.slow,  # ccxt alone takes seconds
