@@ -8,6 +8,7 @@ switched, and the tests try both.
 """
 
 import json
+import math
 import random
 import re
 from collections import Counter, deque
@@ -15,21 +16,54 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from urllib.parse import parse_qs, urlsplit
 
 from crpbot.market.candles import MINUTE, Candles
 
 FAULTS = ("limited", "down", "cut", "malformed", "page", "empty", "garbled", "hollow")
 """429 with Retry-After · 503 · the line cut in the middle of the body · and, with status 200: JSON that ends too soon · HTML ·
-nothing · what is no gzip and says that it is · a list of one row with nothing in it."""
+nothing · what is no gzip and says that it is · a list of one row with nothing in it. Two more only by `script`: "hang", no answer
+until `House.release`, and "drip", one byte after the other until then."""
 RETRY_AFTER = 2
+INCREMENTS = {"price_increment": "0.01", "base_increment": "0.00000001", "quote_min_size": "1"}
 KRAKEN_NAMES = {"BTC": "XXBT", "ETH": "XETH", "USD": "ZUSD"}
 
 Bar = tuple[int, float, float, float, float, float]
 Query = Mapping[str, str]
 Reply = tuple[int, object]
+
+
+class Hands:
+    """A clock that stands until somebody moves it: calling it reads it, in milliseconds of UTC."""
+
+    def __init__(self, start: int) -> None:
+        self._now, self._lock = start, Lock()
+
+    def __call__(self) -> int:
+        with self._lock:
+            return self._now
+
+    def advance(self, by: int) -> int:
+        """Move it and return what it says then; it never goes back."""
+        with self._lock:
+            self._now += max(by, 0)
+            return self._now
+
+
+class Visitor:
+    """A clock for who lives with a house, ahead of its clock by some milliseconds; to sleep moves both."""
+
+    def __init__(self, house: "House", *, ahead: int = 0) -> None:
+        self._house, self._ahead = house, ahead
+
+    def now(self) -> int:
+        return self._house.now() + self._ahead
+
+    def sleep(self, seconds: float) -> None:
+        self._house.now.advance(math.ceil(1_000 * seconds))
 
 
 @dataclass
@@ -38,16 +72,22 @@ class House:
 
     Attributes:
         markets: all candles that there ever will be, by symbol.
-        now: the venue's clock, in milliseconds. The candle of this minute changes until it closes; later ones are not there yet.
+        now: the venue's clock, in milliseconds, as the header `Date` tells it, too. The candle of this minute changes until it
+            closes; later ones are not there yet.
         faults: share of the requests for candles that fail, each in one of the ways of `FAULTS`.
         chance: decides which.
         script: faults of the next requests for candles, in order, before chance decides.
         market_script: faults of the next requests for markets.
         spoiled: bars to send in place of others, by symbol and time.
+        late: milliseconds after its close at which a candle is published first, also as an unfinished one, by symbol and time.
+        absent: candles that are never published, by symbol and time.
+        doubled: whether every bar is sent twice.
         inclusive: whether Advanced Trade counts the end in.
         requests: how many of each kind came.
         asked: symbol, first and last minute of each request for candles.
         failed: how many requests failed on purpose.
+        connections: how many there were.
+        release: ends what hangs.
 
     """
 
@@ -58,10 +98,15 @@ class House:
     script: deque[str] = field(default_factory=deque)
     market_script: deque[str] = field(default_factory=deque)
     spoiled: dict[tuple[str, int], Bar] = field(default_factory=dict)
+    late: dict[tuple[str, int], int] = field(default_factory=dict)
+    absent: set[tuple[str, int]] = field(default_factory=set)
+    doubled: bool = False
     inclusive: bool = True
     requests: Counter[str] = field(default_factory=Counter)
     asked: list[tuple[str, int, int]] = field(default_factory=list)
     failed: int = 0
+    connections: int = 0
+    release: Event = field(default_factory=Event)
     lock: Lock = field(default_factory=Lock)
     address: str = ""
 
@@ -72,9 +117,17 @@ class House:
         low, high = candles.time.searchsorted([start, min(last, now) + 1])
         columns = (candles.time, candles.open, candles.high, candles.low, candles.close, candles.volume)
         rows = [
-            self.spoiled.get((symbol, int(row[0])), row) for row in zip(*(c[low:high].tolist() for c in columns), strict=True)
+            self.spoiled.get((symbol, int(row[0])), row)
+            for row in zip(*(c[low:high].tolist() for c in columns), strict=True)
+            if self.published(symbol, int(row[0]), now)
         ]
-        return [row if row[0] + MINUTE <= now else unfinished(row, (now - row[0]) / MINUTE) for row in rows]
+        bars = [row if row[0] + MINUTE <= now else unfinished(row, (now - row[0]) / MINUTE) for row in rows]
+        return [bar for bar in bars for _ in range(1 + self.doubled)]
+
+    def published(self, symbol: str, time: int, now: int) -> bool:
+        """Return whether the venue shows a candle, finished or not."""
+        late = self.late.get((symbol, time))
+        return (symbol, time) not in self.absent and (late is None or time + MINUTE + late <= now)
 
     def fault(self, kind: str) -> str:
         """Return how the next request of a kind fails; "" when it does not."""
@@ -96,9 +149,15 @@ def unfinished(bar: Bar, share: float) -> Bar:
 
 
 @contextmanager
-def serving(markets: Mapping[str, Candles], now: Callable[[], int], *, faults: float = 0.0, seed: int = 31) -> Iterator[House]:
-    """Run the server until the block ends. With the default seed, also a share of 0.02 meets the first request."""
-    house = House(markets, now, faults, random.Random(seed))  # noqa: S311
+def serving(
+    markets: Mapping[str, Candles], now: Callable[[], int], *, faults: float = 0.0, seed: int = 31, clock: bool = False
+) -> Iterator[House]:
+    """Run the server until the block ends. With the default seed, also a share of 0.02 meets the first request.
+
+    With `clock`, the house has a clock of its own, which starts at `now()` and moves by `POST /test/clock?advance=MS` only, or by
+    `house.now.advance(ms)`; both, and `GET /test/clock`, tell its time, also to another process: `{"now": ms}`.
+    """
+    house = House(markets, Hands(now()) if clock else now, faults, random.Random(seed))  # noqa: S311
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"house": house}))
     server.daemon_threads = True
     server.block_on_close = False  # clients keep their lines open
@@ -108,6 +167,7 @@ def serving(markets: Mapping[str, Candles], now: Callable[[], int], *, faults: f
     try:
         yield house
     finally:
+        house.release.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -117,6 +177,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     house: House
+
+    def setup(self) -> None:
+        super().setup()
+        with self.house.lock:
+            self.house.connections += 1
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -131,6 +196,17 @@ class Handler(BaseHTTPRequestHandler):
                     self.send(*answer(self.house, query, *match.groups()), fault=fault)
                 return
         self.send(404, {"message": f"no such path: {self.path}"})
+
+    def do_POST(self) -> None:
+        parts = urlsplit(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if parts.path == "/test/clock" and isinstance(self.house.now, Hands):
+            self.send(200, {"now": self.house.now.advance(int(parse_qs(parts.query)["advance"][0]))})
+        else:
+            self.send(404, {"message": f"no such path: {self.path}"})
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate(self.house.now() / 1_000 if timestamp is None else timestamp, usegmt=True)
 
     def send(self, status: int, plain: object, *, fault: str = "") -> None:
         body = json.dumps(plain).encode()
@@ -147,6 +223,14 @@ class Handler(BaseHTTPRequestHandler):
         if status == 429:
             self.send_header("Retry-After", str(RETRY_AFTER))
         self.end_headers()
+        if fault in {"hang", "drip"}:
+            for byte in body if fault == "drip" else b"":
+                self.wfile.write(bytes([byte]))
+                if self.house.release.wait(0.02):
+                    break
+            self.house.release.wait(30)
+            self.close_connection = True
+            return
         self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
         self.close_connection = fault == "cut"
 
@@ -187,7 +271,15 @@ def exchange_candles(house: House, query: Query, symbol: str) -> Reply:
 
 def exchange_products(house: House, _: Query) -> Reply:
     return 200, [
-        {"id": symbol, **pair(symbol, "base_currency", "quote_currency"), "status": "online"} for symbol in house.markets
+        {
+            "id": symbol,
+            **pair(symbol, "base_currency", "quote_currency"),
+            "quote_increment": "0.01",
+            "base_increment": "0.00000001",
+            "min_market_funds": "1",
+            "status": "online",
+        }
+        for symbol in house.markets
     ]
 
 
@@ -227,7 +319,7 @@ def advanced_products(house: House, query: Query) -> Reply:
     if query.get("product_type") == "FUTURE":
         return 200, {"products": [], "num_products": 0}
     products = [
-        {"product_id": symbol, **pair(symbol, "base_currency_id", "quote_currency_id"), "product_type": "SPOT"}
+        {"product_id": symbol, **pair(symbol, "base_currency_id", "quote_currency_id"), "product_type": "SPOT"} | INCREMENTS
         for symbol in house.markets
     ]
     return 200, {"products": products, "num_products": len(products)}
@@ -242,7 +334,7 @@ def binance_candles(house: House, query: Query) -> Reply:
         return 400, {"code": -1121, "msg": "Invalid symbol."}
     if query["interval"] != "1m":
         return 400, {"code": -1120, "msg": "Invalid interval."}
-    limit = min(int(query.get("limit", 500)), 1000)
+    limit = min(int(query.get("limit", 500)), 1000) * (1 + house.doubled)
     start, last = int(query.get("startTime", 0)), int(query.get("endTime", house.now()))
     bars = house.bars(symbols[query["symbol"]], start, last)
     return 200, [
@@ -259,7 +351,11 @@ def binance_information(house: House, _: Query) -> Reply:
             "quoteAsset": "USDT",
             "status": "TRADING",
             "permissions": ["SPOT"],
-            "filters": [],
+            "filters": [
+                {"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.01"},
+                {"filterType": "LOT_SIZE", "minQty": "0.00001", "maxQty": "9000", "stepSize": "0.00001"},
+                {"filterType": "NOTIONAL", "minNotional": "5", "applyMinToMarket": True, "maxNotional": "9000000"},
+            ],
         }
         for symbol in house.markets
     ]
@@ -288,7 +384,7 @@ def kraken_pairs(house: House, _: Query) -> Reply:
     for symbol in house.markets:
         base, quote = (KRAKEN_NAMES.get(name, name) for name in symbol.split("-"))
         names = {"altname": symbol.replace("-", ""), "wsname": symbol.replace("-", "/"), "base": base, "quote": quote}
-        pairs[kraken_name(symbol)] = {**names, "pair_decimals": 1, "lot_decimals": 8, "status": "online"}
+        pairs[kraken_name(symbol)] = {**names, "pair_decimals": 1, "lot_decimals": 8, "costmin": "0.5", "status": "online"}
     return 200, {"error": [], "result": pairs}
 
 
@@ -320,5 +416,6 @@ ROUTES: tuple[tuple[str, str, Callable[..., Reply]], ...] = (
     ("candles", r"/0/public/OHLC", kraken_candles),
     ("markets", r"/0/public/AssetPairs", kraken_pairs),
     ("markets", r"/0/public/Assets", kraken_assets),
+    ("clock", r"/test/clock", lambda house, _: (200, {"now": house.now()})),
     ("time", r"/0/public/Time", lambda house, _: (200, {"error": [], "result": {"unixtime": house.now() // 1000}})),
 )

@@ -23,10 +23,11 @@ from strategies import START, walk
 from venues import FAULTS, RETRY_AFTER, House, serving
 
 from crpbot.errors import CandleError, ExchangeError
-from crpbot.market import exchange
+from crpbot.market.ask import TRIES, pace_of, pages
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.market.exchange import TRIES, VENUES, Downloaded, Progress, download
+from crpbot.market.exchange import Downloaded, Progress, download
 from crpbot.market.lake import Lake
+from crpbot.market.venues import VENUES
 
 pytestmark = [
     pytest.mark.slow,  # ccxt alone takes seconds
@@ -207,15 +208,15 @@ def test_as_few_requests_as_can_be(venue: str) -> None:
 def test_pages_cover_what_is_missing_once_and_are_as_few_as_can_be(minutes: set[int], most: int) -> None:
     shelf = Shelf()
     shelf.absent["X-Y"] = {MINUTE * minute for minute in set(range(401)) - minutes}
-    pages = list(exchange._pages(shelf.missing("X-Y", 0, 401 * MINUTE), most))
-    covered = [minute // MINUTE for page in pages for start, stop in page for minute in range(start, stop, MINUTE)]
+    found = list(pages(shelf.missing("X-Y", 0, 401 * MINUTE), most))
+    covered = [minute // MINUTE for page in found for start, stop in page for minute in range(start, stop, MINUTE)]
     assert covered == sorted(minutes)
-    assert all(page[-1][1] - page[0][0] <= most * MINUTE for page in pages)
+    assert all(page[-1][1] - page[0][0] <= most * MINUTE for page in found)
     least, reach = 0, -1
     for minute in sorted(minutes):
         if minute >= reach:
             least, reach = least + 1, minute + most
-    assert len(pages) == least
+    assert len(found) == least
 
 
 # -- what does not come
@@ -314,7 +315,7 @@ def test_waits_double_and_are_never_the_same() -> None:
 
 def test_the_symbols_share_the_rate_limit_of_the_venue() -> None:
     waits: list[float] = []
-    pace = exchange._pace(0.1, waits.append, threading.Event())
+    pace = pace_of(0.1, waits.append, threading.Event())
     workers = [threading.Thread(target=lambda: [pace.take(1) for _ in range(10)]) for _ in range(3)]
     for worker in workers:
         worker.start()

@@ -35,6 +35,7 @@ class Venue:
         ask: get the rows, as they come, from a client, the venue's name of the market and `[from, to)`; and maybe other minutes.
         market: the venue's name of a market in the dashed form; None where it follows no rule and has to be looked up.
         depth: minutes before now that can be had; None where there is no limit.
+        list_of: ccxt's option `fetchMarkets` that lists the spot markets with one request; None where it has no such option.
 
     """
 
@@ -45,6 +46,7 @@ class Venue:
     ask: Callable[[Client, str, int, int], Answer]
     market: Callable[[str], str] | None = None
     depth: int | None = None
+    list_of: Any = None
 
 
 def _ask_coinbase(client: Client, market: str, start: int, stop: int) -> Answer:
@@ -69,11 +71,19 @@ def _ask_kraken(client: Client, market: str, start: int, _: int) -> Answer:
     return client.publicGetOHLC({"pair": market, "interval": 1, "since": start // 1000 - 60})["result"][market]
 
 
+def tether(symbol: str) -> str:
+    """Return binance's name of a market, which has no dollars: that of BTC-USD is the one in USDT.
+
+    >>> tether("BTC-USD"), tether("BTC-EUR")
+    ('BTCUSDT', 'BTCEUR')
+    """
+    return symbol.replace("-", "") + "T" * symbol.endswith("-USD")
+
+
 VENUES: Mapping[str, Venue] = {
     "coinbase": Venue("coinbaseexchange", "public", "", 300, _ask_coinbase, str),
-    "coinbase-advanced": Venue("coinbase", "rest", "", 300, _ask_coinbase_advanced, str),
-    # Binance has no dollars: the market of BTC-USD there is the one in USDT.
-    "binance": Venue("binance", "public", "/api/v3", 1000, _ask_binance, lambda s: s.replace("-", "") + "T" * s.endswith("-USD")),
+    "coinbase-advanced": Venue("coinbase", "rest", "", 300, _ask_coinbase_advanced, str, list_of="fetchMarketsV3"),
+    "binance": Venue("binance", "public", "/api/v3", 1000, _ask_binance, tether, list_of={"types": ["spot"]}),
     # Of kraken's 720, one has not closed, and a minute may pass between our clock and its answer.
     "kraken": Venue("kraken", "public", "", 720, _ask_kraken, depth=718),
 }
