@@ -9,6 +9,7 @@
     ├── CheckpointError     a checkpoint is damaged, incomplete, or made for other features
     ├── PlanError           no order can be made of a prediction: the market's rules, the money or the models do not allow it
     ├── RegistryError       a model was asked to make a move that its stage does not allow
+    ├── NotifyError         an address for messages to people is wrong, or cannot be read
     └── CloudError          a cloud plan cannot be paid or sent, or what came back from AWS cannot be believed
         └── AwsError        AWS refused, or did not answer
 
@@ -66,6 +67,10 @@ class PlanError(CrpbotError):
 
 class RegistryError(CrpbotError):
     """A model was asked to make a move that its stage does not allow."""
+
+
+class NotifyError(CrpbotError):
+    """An address for messages to people is wrong, or cannot be read. Never quotes the address."""
 
 
 class CloudError(CrpbotError):

@@ -1,0 +1,1 @@
+"""The live runtime: closed candle in, at most one honest signal out."""
