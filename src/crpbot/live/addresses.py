@@ -91,12 +91,17 @@ def _read(path: Path) -> str:
 
 def _checked(word: str, where: str) -> Address:
     from apprise import Apprise  # noqa: PLC0415  0.3 s that only those with an address pay
-    from apprise.manager_plugins import NotificationManager  # noqa: PLC0415  likewise
+    from apprise.apprise import N_MGR  # noqa: PLC0415  likewise
 
     match = _SCHEMA.match(word)
     schema = match[1].lower() if match else ""
-    known = schema in NotificationManager()  # an unknown one may be a piece of a token: it is not quoted
-    if " " in word or "\t" in word or Apprise.instantiate(word) is None:
-        found = f"one of schema `{schema}` that it does not take" if known else "no schema that it knows" if schema else "no schema"
-        raise NotifyError(f"{where} must be one address that Apprise takes, such as tgram://TOKEN/CHAT, found {found}; correct it")
+    known = schema in N_MGR  # an unknown one may be a piece of a token: neither we nor Apprise may quote it
+    tried = known or schema in {"http", "https"}  # the address of a hook as its service shows it
+    if not tried or " " in word or "\t" in word or Apprise.instantiate(word) is None:
+        found = (
+            f"one of schema `{schema}` that it does not take" if tried else "no schema that it knows" if schema else "no schema"
+        )
+        raise NotifyError(
+            f"{where} must be one address that Apprise takes, such as tgram://TOKEN/CHAT, found {found}; correct it"
+        )
     return Address(url=word, schema=schema, where=where)

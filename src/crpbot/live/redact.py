@@ -6,13 +6,16 @@ import re
 import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 MASK = "***"
 SHORT = 4
 """Shorter secrets are masked where they stand alone: "ab" inside of "table" is no secret, and a text of masks says nothing."""
 
-PLAIN = frozenset("verify redirect rto cto format overflow retry wait optional emojis tz image detect silent preview".split())
+PLAIN = frozenset(
+    {"verify", "redirect", "rto", "cto", "format", "overflow", "retry", "wait", "optional", "emojis", "tz", "image", "detect"}
+)
 """Settings of addresses whose values are no secrets: yes, no, numbers of seconds."""
 
 _SCHEMA = re.compile(r"^\s*[A-Za-z0-9+.-]*://")
@@ -26,15 +29,16 @@ def secrets_of(address: str) -> frozenset[str]:
     The host counts, since many services have their token there (`discord://ID/TOKEN`, `tgram://TOKEN/CHAT`). The schema, the
     port and the values of `PLAIN` settings do not.
 
-    >>> sorted(secrets_of("json://ann:pass1234@example.org:80/deep?cto=3&key=k%40y1"))[:4]
-    ['YW5uOnBhc3MxMjM0', 'ann', 'ann:pass1234', 'ann:pass1234@example.org:80/deep?cto=3&key=k%40y1']
+    >>> secrets_of("json://example.org:80/deep?cto=3&key=k%40y") >= {"example.org", "deep", "k%40y", "k@y"}
+    True
     """
     rest = _SCHEMA.sub("", address.strip())
     before, _, query = rest.partition("?")
     user, at, place = before.rpartition("@")
     found = {rest, user, *re.split(r"[/:,;#\s]+", _PORT.sub("", place)), *re.split(r"[/:@,;\s]+", user)}
     found |= {value for key, value in parse_qsl(query) if key.lower() not in PLAIN}
-    found |= {value for part in query.split("&") if (value := part.partition("=")[2]) and part.partition("=")[0].lower() not in PLAIN}
+    pairs = [part.partition("=")[::2] for part in query.split("&")]  # as they stand, before anything is decoded
+    found |= {value for key, value in pairs if key.lower() not in PLAIN}
     if at:
         found.add(b64encode(unquote(user).encode()).decode())  # the form of an Authorization header
     return frozenset(form for part in found for form in _forms(part) if form)
@@ -62,7 +66,7 @@ def _pattern(secret: str) -> str:
 
 
 class _Guard:
-    """The factory of log records while there are secrets: what any library logs, at any level, is masked before a handler sees it.
+    """The factory of log records: what any library logs, at any level, is masked before a handler sees it.
 
     Loggers and handlers belong to others, and a filter on a logger is not asked about its children; the factory sees everything.
     """
@@ -79,7 +83,7 @@ class _Guard:
             self.inner = logging.getLogRecordFactory()
             logging.setLogRecordFactory(self)
 
-    def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401  whatever logging gives
         record = (self.inner or logging.LogRecord)(*args, **kwargs)
         try:
             said = record.getMessage()
