@@ -10,11 +10,12 @@ from urllib.parse import quote
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from receiver import HOUR, Box, Hand, Receiver, drive, patch_hosts, receiver
+from receiver import HOUR, Box, Hand, Receiver, at, drive, patch_hosts, receiver
 
 from crpbot.errors import NotifyError
 from crpbot.live.addresses import read_addresses
 from crpbot.live.notify import Notifier
+from crpbot.live.post import deliver
 from crpbot.live.redact import MASK, guard_logs, redactor, secrets_of
 
 SECRETS = [
@@ -190,6 +191,14 @@ def test_every_form_of_every_part_is_masked(user: str, password: str, token: str
             assert redact(f"error {form} said") == f"error {MASK} said"
     header = base64.b64encode(f"{user}:{password}".encode()).decode()
     assert redact(f"error {header} said") == f"error {MASK} said"
+
+
+def test_the_reason_of_a_failure_is_masked_by_itself() -> None:
+    """Also where the guard of the logs has never heard of the address."""
+    (address,) = at("json://127.0.0.7:9/x")
+    reasons = [deliver(address, "LONG", "body", redact) for redact in (str, redactor(secrets_of(address.url)))]
+    assert ["127.0.0.7" in reason for reason in reasons] == [True, False]
+    assert MASK in reasons[1]
 
 
 def test_short_parts_are_masked_where_they_stand_alone_and_settings_are_not() -> None:
