@@ -3,12 +3,15 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles
+
+if TYPE_CHECKING:
+    import polars as pl
 
 COLUMNS = ("time", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv")
@@ -57,7 +60,7 @@ def read_candles(path: Path) -> Candles:
     return candles_of(read_frame(path), str(path))
 
 
-def candles_of(frame: pl.DataFrame, where: str) -> Candles:
+def candles_of(frame: "pl.DataFrame", where: str) -> Candles:
     """Return the candles of a table; `where` names it in errors."""
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
@@ -76,8 +79,10 @@ def candles_of(frame: pl.DataFrame, where: str) -> Candles:
     return candles
 
 
-def marks(frame: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
+def marks(frame: "pl.DataFrame") -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
     """Return which rows a column `filled` marks as stand-ins; None where there is none."""
+    import polars as pl  # noqa: PLC0415  live runs without it
+
     if "filled" not in frame.columns:
         return None
     column = frame["filled"]
@@ -93,15 +98,24 @@ def write_candles(candles: Candles, path: Path) -> None:
     frame_of(candles).write_parquet(path)
 
 
-def frame_of(candles: Candles) -> pl.DataFrame:
+def frame_of(candles: Candles) -> "pl.DataFrame":
     """Return candles as a table, `time` as a UTC timestamp in milliseconds; stand-ins are marked by a column `filled`."""
+    import polars as pl  # noqa: PLC0415  live runs without it
+
     columns = COLUMNS if candles.filled is None else (*COLUMNS, "filled")
     frame = pl.DataFrame({column: getattr(candles, column) for column in columns})
     return frame.with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC")))
 
 
-def read_frame(path: Path) -> pl.DataFrame:
+def read_frame(path: Path) -> "pl.DataFrame":
     """Read a Parquet or CSV file, whatever its columns."""
+    try:
+        import polars as pl  # noqa: PLC0415  live runs without it
+    except ModuleNotFoundError:
+        raise CandleError(
+            f"{path} needs Polars, which the image for live leaves out; read it where crpbot is installed"
+        ) from None
+
     if path.suffix not in SUFFIXES:
         raise CandleError(f"a table must be a .parquet or .csv file, found {path}; convert it first")
     try:
@@ -113,8 +127,10 @@ def read_frame(path: Path) -> pl.DataFrame:
         raise CandleError(f"{path} must be readable as {path.suffix[1:]}: {reason}; check the file") from None
 
 
-def milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def milliseconds(time: "pl.Series") -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return UTC timestamps, or whole milliseconds since 1970, as such milliseconds."""
+    import polars as pl  # noqa: PLC0415  live runs without it
+
     _forbid_nulls(time)
     if time.dtype == pl.String:
         text = time
@@ -152,7 +168,9 @@ def milliseconds(time: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return found.to_numpy()
 
 
-def _numbers(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _numbers(column: "pl.Series") -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    import polars as pl  # noqa: PLC0415  live runs without it
+
     _forbid_nulls(column)
     try:
         return column.cast(pl.Float64).to_numpy()
@@ -163,7 +181,7 @@ def _numbers(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         raise CandleError(f"row {row}: {column.name} must be a number, found {column[row]!r}; correct the row") from None
 
 
-def _forbid_nulls(column: pl.Series) -> None:
+def _forbid_nulls(column: "pl.Series") -> None:
     if column.null_count():
         row = column.is_null().arg_max()
         raise CandleError(f"row {row}: {column.name} must have a value, found none; correct or drop the row")

@@ -14,15 +14,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.files import COLUMNS, SYMBOL, candles_of, check_symbol, frame_of
 from crpbot.market.storage import storage_of
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FORMAT = "crpbot.lake/1"
 MANIFEST = "manifest.json"
@@ -115,6 +118,8 @@ class Lake:
             CandleError: there are none, or a file is damaged.
 
         """
+        import polars as pl  # noqa: PLC0415  live runs without it
+
         months = self._between(symbol, since, until)
         if not months:
             raise CandleError(f"the lake {self} must hold candles of {symbol}, found none; crpbot candles download {symbol}")
@@ -228,7 +233,9 @@ class Lake:
         time = np.concatenate([np.empty(0, np.int64), *parts])
         return time[(time >= since) & (time < until)]
 
-    def _table(self, symbol: str, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+    def _table(self, symbol: str, name: str, columns: list[str] | None = None) -> "pl.DataFrame":
+        import polars as pl  # noqa: PLC0415  live runs without it
+
         where = f"{symbol}/{name}.parquet"
         try:
             return pl.read_parquet(io.BytesIO(self._storage.read(where)), columns=columns)

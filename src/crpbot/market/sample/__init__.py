@@ -9,12 +9,15 @@ Provenance and terms: `README.md` beside this file; the code's licence does not 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from crpbot.market.candles import MINUTE, Candles
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,21 @@ SAMPLE: Mapping[str, Precision] = {
 
 def read_sample(symbol: str) -> Candles:
     """Return the bundled candles of `symbol`, one of `SAMPLE`."""
+    import polars as pl  # noqa: PLC0415  live runs without it
+
     with as_file(files(__package__) / f"{symbol}.parquet") as path:
         return unpack(pl.read_parquet(path), SAMPLE[symbol])
 
 
-def pack(candles: Candles, precision: Precision) -> pl.DataFrame:
+def pack(candles: Candles, precision: Precision) -> "pl.DataFrame":
     """Turn candles into the columns of the bundled files; `unpack` gives the same bits back.
 
     Raises:
         ValueError: a price or a volume has more decimals than `precision`, so that packing would change it.
 
     """
+    import polars as pl  # noqa: PLC0415  live runs without it
+
     first, high, low, last = (
         np.rint(price * 10**precision.price).astype(np.int64)
         for price in (candles.open, candles.high, candles.low, candles.close)
@@ -65,7 +72,7 @@ def pack(candles: Candles, precision: Precision) -> pl.DataFrame:
     return frame
 
 
-def unpack(frame: pl.DataFrame, precision: Precision) -> Candles:
+def unpack(frame: "pl.DataFrame", precision: Precision) -> Candles:
     """Turn the columns of a bundled file into candles."""
     column = {name: frame[name].to_numpy().astype(np.int64) for name in frame.columns}
     last = np.cumsum(column["gap"] + column["body"])

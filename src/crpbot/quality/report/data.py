@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from crpbot.dataset.labels import CLASSES
 from crpbot.disk import whole_file
 from crpbot.market.candles import utc
@@ -134,6 +132,8 @@ def weigh(diagnosis: Diagnosis, gates: GateTable, history: "Sequence[Epoch]" = (
 
 def write_predictions(judged: Judged, path: Path) -> None:
     """Write Parquet with `time, label, logit_0..2, probability_0..2`, so that anybody can recompute the metrics."""
+    import polars as pl  # noqa: PLC0415  live runs without it
+
     frame = pl.DataFrame(
         {
             "time": judged.time,

@@ -1,0 +1,235 @@
+"""The runtime put together: what `crpbot live` starts, on a venue or on a recording."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from crpbot.errors import RegistryError
+from crpbot.live.clock import ReplayClock, SystemClock, WakingClock
+from crpbot.live.desk import Style
+from crpbot.live.feed import Feed, ReplayFeed, RestFeed
+from crpbot.live.guard import Guard, Tell
+from crpbot.live.health import Health, Meters, write_health
+from crpbot.live.journal import Journal, open_journal
+from crpbot.live.loop import SETTLE, Loop, Setting
+from crpbot.live.roster import Roster
+from crpbot.live.rules import market_rules
+from crpbot.live.states import States
+from crpbot.market.candles import MINUTE, Candles
+from crpbot.registry.registry import Registry
+from crpbot.signals.rules import MarketRules
+from crpbot.signals.signal import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FeedKind = Literal["rest", "websocket"]
+HEALTH = "health.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What `crpbot live` was asked to do.
+
+    Attributes:
+        home: folder of the registry, and of everything that the runtime keeps.
+        symbols: of the markets; none is every one with a model.
+        journal: address of it; None for a file in `home`.
+        style: how signals are made.
+        paper: whether paper trades are made.
+        history: candles of a market from before the start, where somebody has them.
+        metrics_host, metrics_port: where Prometheus finds the metrics; no port is nowhere.
+
+    """
+
+    home: Path
+    symbols: tuple[str, ...]
+    journal: str | None
+    style: Style
+    paper: bool = False
+    history: Callable[[str], Candles | None] = lambda _: None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told what while it runs.
+
+    Attributes:
+        signal: every signal that was written down for the first time.
+        health: how everything is, after each turn.
+
+    """
+
+    signal: Callable[[Signal], object] = lambda _: None
+    health: Callable[[Health], object] = lambda _: None
+
+
+def live(order: Order, *, venue: str, kind: FeedKind, address: str | None = None, watch: Watch) -> None:
+    """Run on a venue until the process is asked to stop (Ctrl-C, SIGTERM).
+
+    Raises:
+        CrpbotError: no model may speak, the registry was altered, the venue is unknown, or the journal cannot be opened.
+
+    """
+    clock, registry = SystemClock(), Registry(order.home / "registry")
+    symbols = _symbols(order, registry)
+    with _stopping(clock), ExitStack() as stack:
+        rest = RestFeed(venue, symbols, clock, address=address)
+        stack.callback(rest.close)
+        feed: Feed = rest
+        if kind == "websocket":
+            from crpbot.live.stream import StreamFeed  # noqa: PLC0415  ccxt.pro and its loop
+
+            feed = StreamFeed(venue, symbols, clock, rest, address=address)
+            stack.callback(feed.close)
+        rules = market_rules(venue, symbols, address=address, clock=clock)
+        journal = open_journal(order.journal or order.home / "journal.db")
+        stack.callback(journal.close)
+        tell = stack.enter_context(_notifying(journal, clock))
+        _run(order, registry, feed, clock, journal, tell, rules, watch, binding=True, until=None)
+
+
+def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start: int | None = None, watch: Watch) -> None:
+    """Run the very same loop on recorded candles: tells nobody, and leaves the registry as it is.
+
+    Args:
+        order: what to do.
+        markets: the recorded candles by symbol.
+        speed: how many times as fast as the market; 0 as fast as it goes.
+        start: open time of the first candle that is spoken of, in milliseconds of UTC; by default after as much history as the
+            models need.
+        watch: who is told.
+
+    """
+    registry = Registry(order.home / "registry")
+    first = min(int(candles.time[0]) for candles in markets.values())
+    last = max(int(candles.time[-1]) for candles in markets.values())
+    longest = max((model_memory(registry, symbol) for symbol in markets), default=0)
+    begin = start if start is not None else first + longest * MINUTE
+    clock = ReplayClock(begin + SETTLE, speed=speed)
+    with _stopping(clock), ExitStack() as stack:
+        journal = open_journal(order.journal or order.home / "replay.db")
+        stack.callback(journal.close)
+        feed = ReplayFeed(markets, clock)
+        until = last + MINUTE + SETTLE + 1
+        _run(order, registry, feed, clock, journal, _tell_nobody, {}, watch, binding=False, until=until)
+
+
+def model_memory(registry: Registry, symbol: str) -> int:
+    """Return how many candles the models of a symbol need before they speak; 0 where there is none."""
+    found = [registry.speaker(entry) for entry in registry.entries() if entry.symbol == symbol]
+    return max((one.feature_set.memory for one in found), default=0)
+
+
+def _run(
+    order: Order,
+    registry: Registry,
+    feed: Feed,
+    clock: WakingClock,
+    journal: Journal,
+    tell: Tell,
+    rules: Mapping[str, MarketRules],
+    watch: Watch,
+    *,
+    binding: bool,
+    until: int | None,
+) -> None:
+    meters = Meters(host=order.metrics_host, port=order.metrics_port)
+    folder = order.home / ("live" if binding else "replay")
+    guard = Guard(registry, journal, tell, binding=binding)
+
+    def heard(one: Signal, late: int) -> None:
+        meters.delay.observe(late / 1_000)
+        watch.signal(one)
+
+    def each(health: Health) -> None:
+        meters.show(health, guard.evidence)
+        with suppress(OSError):  # the disk is full: whoever looks finds no sign of life
+            write_health(health, folder / HEALTH)
+        watch.health(health)
+
+    roster = Roster(registry, journal, order.symbols, style=order.style, rules=rules)
+    roster.read()  # a ledger that was altered is an error at once
+    setting = Setting(paper=order.paper, until=until, history=order.history)
+    try:
+        Loop(feed, clock, roster, journal, guard, States(folder), tell, setting, heard=heard).run(each=each)
+    finally:
+        meters.close()
+
+
+def _symbols(order: Order, registry: Registry) -> tuple[str, ...]:
+    """Return the markets that are meant.
+
+    Raises:
+        RegistryError: no model may speak of any.
+
+    """
+    speaking = dict.fromkeys(entry.symbol for entry in registry.entries())
+    wanted = order.symbols or tuple(speaking)
+    if not any(symbol in speaking for symbol in wanted):
+        raise RegistryError(
+            f"a model of {', '.join(wanted) or 'some market'} must be live or in shadow, found none; crpbot promote one first"
+        )
+    return wanted
+
+
+def _tell_nobody(key: str, title: str, body: str, *, until: int) -> bool:  # noqa: ARG001  a recording is no news
+    return False
+
+
+@contextmanager
+def _notifying(journal: Journal, clock: WakingClock) -> "Iterator[Tell]":
+    from crpbot.live.addresses import read_addresses  # noqa: PLC0415  Apprise is slow to import
+    from crpbot.live.notify import Notifier  # noqa: PLC0415  likewise
+
+    addresses = read_addresses(os.environ)
+    if not addresses:
+        yield _tell_nobody
+        return
+    notifier = Notifier(addresses, journal.outbox, clock)
+    notifier.start()
+    try:
+        yield notifier.tell
+    finally:
+        notifier.stop()
+
+
+@contextmanager
+def _stopping(clock: WakingClock) -> "Iterator[None]":
+    """Stop gracefully at the first Ctrl-C or SIGTERM; at the second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(_number: int, _frame: object) -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        clock.stop()
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def speaking_before(registry: Registry, markets: Mapping[str, Candles], symbols: Sequence[str]) -> tuple[str, ...]:
+    """Return the symbols of recordings that begin before what a model has not seen: of these, its words prove nothing."""
+    found = []
+    for entry in registry.entries():
+        if entry.symbol not in markets or (symbols and entry.symbol not in symbols):
+            continue
+        origin = registry.speaker(entry).origin
+        if origin is not None and int(markets[entry.symbol].time[0]) < origin.unseen_from:
+            found.append(entry.symbol)
+    return tuple(dict.fromkeys(found))
