@@ -111,6 +111,7 @@ def answers(case: Case, i: int) -> Iterator[tuple[int, Outcome | None]]:
         yield n, settle(case.shown[i], case.market[:n], candle=int(case.market.time[row]), terms=case.terms)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(case=cases())
 def test_the_first_answer_is_that_of_the_batch_and_stands(case: Case) -> None:
@@ -152,6 +153,7 @@ def futures(market: Candles) -> Iterator[Candles]:
         yield extended(extended(market, 0, calm), 0, 1 / wild * price**2)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(case=cases(rows=(16, 30)), data=st.data())
 def test_no_answer_comes_later_than_it_could(case: Case, data: st.DataObject) -> None:
@@ -185,10 +187,11 @@ def test_a_known_gap_decides_like_the_candle_after_it(case: Case, data: st.DataO
             assert found is not None
 
 
+@pytest.mark.slow
 def test_the_drawn_cases_reach_every_end_with_and_without_a_label() -> None:
     seen: set[tuple[str, bool]] = set()
 
-    @settings(max_examples=80)
+    @settings(max_examples=40)
     @given(case=cases())
     def collect(case: Case) -> None:
         for i in range(len(case.rows)):
@@ -229,5 +232,5 @@ def test_a_signal_without_its_candle_is_an_error() -> None:
     )
     plan = make_plan("LONG", center=100.0, atr=1.0, price=100.0)
     for candle in (START - MINUTE, START + 5 * MINUTE, START + 30 * MINUTE):
-        with pytest.raises(CandleError, match="needs its own candle, 2023-.* found none; begin with that one"):
+        with pytest.raises(CandleError, match=r"needs its own candle, 2023-.* found none; begin with that one"):
             settle(plan, market[6:], candle=candle, terms=terms)

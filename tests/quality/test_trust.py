@@ -64,8 +64,8 @@ def test_fifteen_points_too_many_are_found_within_700_predictions(low: float) ->
     assert np.median(np.where(found, after, 701)) <= 350
 
 
-def test_the_alarm_of_many_looks_is_the_chance_of_a_naive_one() -> None:
-    """Why not a 99 % interval, looked at again and again: it doubts an honest model in far more than one life of 100."""
+def test_looking_again_and_again_at_an_interval_would_raise_false_alarms() -> None:
+    """Why this test and not a 99 % interval: after each of 2,000 outcomes, that doubts an honest model far too often."""
     hits = np.cumsum(np.random.default_rng(8).random((300, 2_000)) < 0.7, axis=1)
     n = np.arange(1, 2_001)
     z = (hits - 0.7 * n) / np.sqrt(0.21 * n)
@@ -73,7 +73,7 @@ def test_the_alarm_of_many_looks_is_the_chance_of_a_naive_one() -> None:
 
 
 def spoken_every_minute(seed: int, minutes: int = 4_000) -> Predictions:
-    """Draw a calibrated model that speaks each minute: the label is the move over the next 15, of a walk that is known to nobody."""
+    """Draw a calibrated model that speaks each minute, of the move over the next 15: a walk that nobody can foresee."""
     rng = np.random.default_rng(seed)
     walk = np.concatenate([[0.0], np.cumsum(rng.standard_normal(minutes + HORIZON))])
     moves = (walk[HORIZON:] - walk[:-HORIZON])[:minutes] / np.sqrt(HORIZON)
@@ -120,7 +120,7 @@ def test_the_evidence_is_the_mean_of_the_bets(said: list[tuple[float, bool]], ma
 def test_an_alarm_is_not_taken_back() -> None:
     hit = np.concatenate([np.zeros(30, bool), np.ones(5_000, bool)])
     found = trust(separate(np.full(5_030, 0.7), hit))
-    assert (found.alarm, found.alarmed_at) == (True, 7)
+    assert (found.alarm, found.alarmed_at) == (True, 15)  # (1 + 0.8 · 0.65)^15 / 4 is the first above 100
     assert found.came_true == pytest.approx(5_000 / 5_030)
 
 
