@@ -44,7 +44,7 @@ def is_current(connection: Connection, *, scripts: Path = SCRIPTS) -> bool:
     later = set(at) - {one.revision for one in known.walk_revisions()}
     if later:
         raise JournalError(
-            f"a journal must be of this crpbot or an earlier one, found version {', '.join(sorted(later))} where the newest known "
+            f"a journal must be of this crpbot or an earlier one, found version {', '.join(sorted(later))} and the newest known "
             f"is {known.get_current_head()}, and left it alone; update crpbot"
         )
     return set(at) == set(known.get_heads())

@@ -1,8 +1,8 @@
 """The database of the journal: connections, transactions, and errors without secrets.
 
-Writers queue, in SQLite by its own lock (`BEGIN IMMEDIATE`), in PostgreSQL by an advisory one: so nobody decides by what has changed
-since, and two who write the same rows in another order do not block each other. Readers wait for nobody. A writer that waits
-longer than 30 seconds gives up.
+Writers queue, in SQLite by its own lock (`BEGIN IMMEDIATE`), in PostgreSQL by an advisory one: so nobody decides by what has
+changed since, and two who write the same rows in another order do not block each other. Readers wait for nobody. A writer that
+waits longer than 30 seconds gives up.
 """
 
 import sqlite3
@@ -104,9 +104,10 @@ class Store:
             JournalError: the database did not do it.
 
         """
-        added = (sqlite_insert if self.sqlite else postgresql_insert)(table).values(values)
+        row = (sqlite_insert if self.sqlite else postgresql_insert)(table).values(values)
         with self.writing() as connection:
-            return connection.execute(added.on_conflict_do_nothing(index_elements=once)).rowcount == 1
+            added = connection.execute(row.on_conflict_do_nothing(index_elements=once).returning(table.c.id))
+            return added.first() is not None
 
     def keep_a_log(self) -> None:
         """Let SQLite write ahead: readers and the writer then do not wait for each other. The file remembers it."""

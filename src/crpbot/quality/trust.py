@@ -7,9 +7,10 @@ begins as 1, a share is put on "it does not come true" at the price that is fair
     E_n = mean over λ of Π_i (1 + λ (c_i − m − y_i)),   y_i = 1 where prediction i came true, else 0
 
 If each comes true with at least c_i − m, given everything before, no factor has a mean above 1, E is a nonnegative
-supermartingale, and the chance that it *ever* reaches 1/α is at most α (Ville, Étude critique de la notion de collectif, 1939). So
-E ≥ 1/α is the alarm. (Betting as testing: Shafer, "Testing by betting", Journal of the Royal Statistical Society A 184, 2021; these very bets on
-bounded means: Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting", the same B 86, 2024.)
+supermartingale, and the chance that it *ever* reaches 1/α is at most α (Ville, Étude critique de la notion de collectif, 1939).
+So E ≥ 1/α is the alarm. (Betting as testing: Shafer, "Testing by betting", Journal of the Royal Statistical Society A 184, 2021;
+these very bets on bounded means: Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting", the same B 86,
+2024.)
 
 "Given everything before" is why predictions are thinned first: those whose labels look at the same minutes come true or fail
 together, and one unlucky hour would count fifteen times. The next one that counts closes its candle when the one before is known.
@@ -90,8 +91,8 @@ class Trust:
         bar = f"{1 / self.alpha:,.0f}"
         if self.alarm:
             return (
-                f"{told}; that is more than {100 * self.margin:g} points less than it says: evidence {self.evidence:,.3g}, the alarm "
-                f"is at {bar}, reached after {self.alarmed_at:,}"
+                f"{told}; that is more than {100 * self.margin:g} points less than it says: evidence {self.evidence:,.3g}, and "
+                f"{bar} is enough, reached after {self.alarmed_at:,}"
             )
         return f"{told}; not shown to be off by more than {100 * self.margin:g} points: evidence {self.evidence:,.3g} of {bar}"
 
