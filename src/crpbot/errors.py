@@ -9,11 +9,8 @@
     ├── CheckpointError     a checkpoint is damaged, incomplete, or made for other features
     ├── PlanError           no order can be made of a prediction: the market's rules, the money or the models do not allow it
     ├── RegistryError       a model was asked to make a move that its stage does not allow
-<<<<<<< HEAD
     ├── JournalError        the journal cannot be opened, read or written, or is not ours
-=======
     ├── NotifyError         an address for messages to people is wrong, or cannot be read
->>>>>>> notify
     └── CloudError          a cloud plan cannot be paid or sent, or what came back from AWS cannot be believed
         └── AwsError        AWS refused, or did not answer
 
@@ -73,13 +70,12 @@ class RegistryError(CrpbotError):
     """A model was asked to make a move that its stage does not allow."""
 
 
-<<<<<<< HEAD
 class JournalError(CrpbotError):
     """The journal cannot be opened, read or written, or is not ours."""
-=======
+
+
 class NotifyError(CrpbotError):
     """An address for messages to people is wrong, or cannot be read. Never quotes the address."""
->>>>>>> notify
 
 
 class CloudError(CrpbotError):

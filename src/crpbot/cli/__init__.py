@@ -16,6 +16,8 @@ from crpbot.cli import (
     doctor,
     export,
     features,
+    journal,
+    live,
     models,
     promote,
     repair,
@@ -62,7 +64,22 @@ def _top(
         typer.echo(context.get_help())
 
 
-for command in (run, features, train, diagnose, audit, repair, promote, rollback, export, backtest, signal, doctor):
+for command in (
+    run,
+    features,
+    train,
+    diagnose,
+    audit,
+    repair,
+    promote,
+    rollback,
+    export,
+    backtest,
+    signal,
+    live,
+    journal,
+    doctor,
+):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])

@@ -1,6 +1,6 @@
 """Holds models to their word: confidence against what came true, expiry, and drift; and has people told."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from crpbot.live.desk import Desk, Model
 from crpbot.live.journal import Journal
@@ -12,6 +12,9 @@ from crpbot.registry.registry import Registry
 DAY = 24 * 60 * MINUTE
 SOON = 3 * DAY
 """Before a model expires, people are told so long ahead."""
+
+
+KINDS: tuple[Literal["signals", "checks"], ...] = ("signals", "checks")
 
 
 class Tell(Protocol):
@@ -64,7 +67,7 @@ class Guard:
 
     def _look_at_trust(self, model: Model, now: int) -> None:
         entry = model.entry
-        for of in ("signals", "checks"):
+        for of in KINDS:
             found = self.trust(model, of=of)
             self.evidence[entry.symbol, entry.stage, of] = found.evidence
             if not found.alarm or entry.stage != "live":
@@ -76,11 +79,10 @@ class Guard:
                 self._registry.demote(entry, now=now, why=text, who="crpbot live")
             return
 
-    def trust(self, model: Model, *, of: str) -> Trust:
+    def trust(self, model: Model, *, of: Literal["signals", "checks"]) -> Trust:
         """Return whether what a model said since it got its stage was honest: of its `signals`, or of its `checks`."""
         entry = model.entry
-        kind = "signals" if of == "signals" else "checks"
-        return trust(self._journal.predictions(entry.sha256, entry.symbol, of=kind, since=entry.since // MINUTE * MINUTE))
+        return trust(self._journal.predictions(entry.sha256, entry.symbol, of=of, since=entry.since // MINUTE * MINUTE))
 
     def _say(self, key: str, kind: str, model: Model, text: str, now: int) -> None:
         if self._tell(key, f"crpbot: {model.entry.symbol} {kind}", text, until=now + 7 * DAY):

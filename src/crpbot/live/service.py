@@ -87,7 +87,8 @@ def live(order: Order, *, venue: str, kind: FeedKind, address: str | None = None
         if kind == "websocket":
             from crpbot.live.stream import StreamFeed  # noqa: PLC0415  ccxt.pro and its loop
 
-            feed = StreamFeed(venue, symbols, clock, rest, address=address)
+            listened = None if address is None else address.replace("http", "ws", 1)
+            feed = StreamFeed(venue, symbols, clock, rest=rest, address=listened)
             stack.callback(feed.close)
         rules = market_rules(venue, symbols, address=address, clock=clock)
         journal = open_journal(order.journal or order.home / "journal.db")

@@ -1,0 +1,399 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from live.worlds import batch_signals, promoted, without
+from models import market
+
+from crpbot.errors import ExchangeError, RegistryError
+from crpbot.live.clock import ReplayClock
+from crpbot.live.desk import Style
+from crpbot.live.feed import ReplayFeed
+from crpbot.live.guard import Guard
+from crpbot.live.health import Health
+from crpbot.live.journal import Journal, open_journal
+from crpbot.live.loop import PATIENCE, SETTLE, Loop, Setting
+from crpbot.live.records import SignalRecord
+from crpbot.live.roster import Roster
+from crpbot.live.service import Order, Watch, replay
+from crpbot.live.states import States
+from crpbot.market.candles import MINUTE, Candles
+from crpbot.registry.registry import Registry
+from crpbot.signals.follow import Costs
+from crpbot.signals.plan import ATR_PRESET
+
+pytestmark = pytest.mark.slow  # models are trained, hours are played
+
+THRESHOLD = 0.6
+STYLE = Style(threshold=THRESHOLD, preset=ATR_PRESET, costs=Costs())
+BEGIN = int(market().time[2_600])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def order(home: Path, **more: object) -> Order:
+    return Order(home=home, symbols=("BTC-USD",), journal=None, style=STYLE, **more)
+
+
+def said(journal: Path) -> list[SignalRecord]:
+    opened = open_journal(journal)
+    found = list(reversed(opened.signals(limit=100_000)))
+    opened.close()
+    return found
+
+
+def assert_same(found: list[SignalRecord], wanted: dict[int, object]) -> None:
+    assert [one.candle for one in found] == sorted(wanted)
+    for one in found:
+        there, here = one.said, json.loads(json.dumps(wanted[one.candle].to_dict()))
+        for name in ("plan", "probabilities"):
+            values, expected = there.pop(name), here.pop(name)
+            assert {key: value for key, value in values.items() if isinstance(value, str)} == {
+                key: value for key, value in expected.items() if isinstance(value, str)
+            }
+            for key, value in expected.items():
+                assert isinstance(value, str) or values[key] == pytest.approx(value, rel=1e-6, abs=1e-9), key
+        assert there.pop("confidence") == pytest.approx(here.pop("confidence"), abs=1e-6)
+        assert there.pop("status") in {here.pop("status"), "expired"}
+        there.pop("reason"), here.pop("reason")
+        assert there == here
+
+
+class World:
+    """A loop whose every part is at hand."""
+
+    def __init__(
+        self, home: Path, candles: Candles, *, start: int, feed: object | None = None, tell: object | None = None
+    ) -> None:
+        self.registry, self.clock = Registry(home / "registry"), ReplayClock(start)
+        self.journal: Journal = open_journal(home / "journal.db")
+        self.told: list[tuple[str, str, str]] = []
+        self.feed = feed or ReplayFeed({"BTC-USD": candles}, self.clock)
+        roster = Roster(self.registry, self.journal, ("BTC-USD",), style=STYLE, rules={})
+        self.guard = Guard(self.registry, self.journal, self.tell, binding=True)
+        self.loop = Loop(
+            self.feed, self.clock, roster, self.journal, self.guard, States(home / "live"), self.tell, Setting(paper=True)
+        )
+
+    def tell(self, key: str, title: str, body: str, *, until: int) -> bool:
+        new = key not in [one for one, _, _ in self.told]
+        self.told += [(key, title, body)] * new
+        return new
+
+    def play(self, until: int) -> Health:
+        """Run turns until the clock says so."""
+        while self.clock.now() < until:
+            if not self.loop.turn():
+                self.feed.wait(self.loop._wake())
+        return self.loop.health()
+
+
+def test_a_replay_says_exactly_what_the_batch_path_says(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:3_400]
+    heard, healths = [], []
+    watch = Watch(signal=heard.append, health=healths.append)
+    replay(order(tmp_path), {"BTC-USD": candles}, speed=0, start=BEGIN, watch=watch)
+    wanted = batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN)
+    found = said(tmp_path / "replay.db")
+    assert len(found) > 100
+    assert_same(found, wanted)
+    assert [one.status for one in found] == ["signal"] * len(found)
+    assert len(heard) == len(found)
+    assert healths[-1].well
+    assert all(one.outcome is not None for one in found if one.candle < candles.time[-60])
+
+
+def test_a_hole_is_waited_for_and_then_it_is_a_gap_as_in_batch(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    hole = {BEGIN + minute * MINUTE for minute in (100, 101, 140)}
+    candles = without(market()[:3_100], hole)
+    replay(order(tmp_path), {"BTC-USD": candles}, speed=0, start=BEGIN, watch=Watch())
+    found = said(tmp_path / "replay.db")
+    wanted = batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN)
+    assert 50 < len(found)
+    assert_same(found, wanted)
+    assert not [one for one in found if BEGIN + 100 * MINUTE <= one.candle < BEGIN + (140 + 200) * MINUTE]
+    cut = [one for one in found if one.candle == BEGIN + 99 * MINUTE or one.outcome.outcome == "gap"]
+    assert all(one.outcome.label is None for one in cut if one.candle > BEGIN + 85 * MINUTE)
+
+
+class Late(ReplayFeed):
+    """A venue that publishes some candles late, by so many milliseconds after their close, and fails now and then."""
+
+    late: dict[int, int] = {}
+    down: set[int] = set()
+
+    def fetch(self, spans):
+        now = self._clock.now()
+        if now // MINUTE in self.down:
+            return {symbol: ExchangeError("the venue must answer, found 503; later") for symbol in spans}
+        answers = super().fetch(spans)
+        return {
+            symbol: without(part, {time for time, late in self.late.items() if now < time + MINUTE + late})
+            for symbol, part in answers.items()
+        }
+
+
+def test_a_late_candle_is_waited_for_and_nobody_speaks_before_it(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:2_800]
+    world = World(tmp_path, candles, start=BEGIN)
+    world.feed = world.loop._feed = feed = Late({"BTC-USD": candles}, world.clock)
+    feed.late = {BEGIN + minute * MINUTE: late for minute, late in {20: 30_000, 40: 80_000, 60: 55_000, 61: 70_000}.items()}
+    feed.down = {(BEGIN // MINUTE) + 90 + minute for minute in range(10)}
+    health = world.play(int(candles.time[-1]) + MINUTE + SETTLE)
+    found = list(reversed(world.journal.signals(limit=1_000)))
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+    assert health.counts.gaps == 0
+    assert health.counts.errors >= 10
+    assert health.well
+    late = {one.candle: one for one in found}
+    for minute in (20, 40, 41):
+        one = late.get(BEGIN + minute * MINUTE)
+        if one is not None:
+            assert one.recorded - one.candle - MINUTE >= {20: 30_000, 40: 80_000, 41: 20_000}[minute]
+    during = [one for one in found if 89 <= (one.candle - BEGIN) // MINUTE < 97]
+    assert {one.status for one in during} == {"expired"}  # found when it was too late to follow
+    assert not [key for key, _, _ in world.told if any(str(one.candle) in key for one in during)]
+    assert "stale" in " ".join(key for key, _, _ in world.told)
+
+
+def test_a_candle_that_comes_after_its_minute_was_given_up_changes_nothing(tmp_path: Path, models: Path) -> None:
+    promoted(tmp_path, models)
+    candles = market()[:2_900]
+    world = World(tmp_path, candles, start=BEGIN)
+    world.feed = world.loop._feed = feed = Late({"BTC-USD": candles}, world.clock)
+    lost = BEGIN + 20 * MINUTE
+    feed.late = {lost: PATIENCE + 5 * MINUTE}
+    world.play(int(candles.time[-1]) + MINUTE + SETTLE)
+    assert world.loop.counts.gaps == 1
+    found = world.journal.signals(limit=1_000)
+    assert not [one for one in found if lost <= one.candle < lost + 200 * MINUTE]  # it warms up again
+
+
+def test_a_restart_goes_on_and_says_nothing_twice(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:3_000]
+    for stop in (2_650, 2_790, 3_000):
+        start = BEGIN if stop == 2_650 else int(candles.time[stop - 100])  # it was away for 40 minutes
+        world = World(tmp_path, candles, start=start)
+        world.play(int(candles.time[stop - 1]) + MINUTE + SETTLE)
+        world.loop._save("BTC-USD")
+        world.journal.close()
+    found = said(tmp_path / "journal.db")
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+    assert [one for one in found if one.status == "expired"]
+    assert len({one.candle for one in found}) == len(found)
+
+
+def test_a_state_that_is_damaged_or_too_old_is_not_used(tmp_path: Path, models: Path) -> None:
+    promoted(tmp_path, models)
+    file = tmp_path / "live" / "BTC-USD.json"
+    world = World(tmp_path, market(), start=BEGIN)
+    world.play(BEGIN + 5 * MINUTE)
+    world.loop._save("BTC-USD")
+    honest = file.read_text()
+    for text in ("", "{", honest.replace("crpbot.live-market/1", "x"), honest.replace('"kept": [[', '"kept": [["x", ')):
+        file.write_text(text)
+        again = World(tmp_path, market(), start=BEGIN + 10 * MINUTE)
+        again.loop.turn()
+        assert again.loop._desks["BTC-USD"].next == BEGIN + 10 * MINUTE  # history, up to now
+    file.write_text(honest)
+    again = World(tmp_path, market(), start=BEGIN + 2_600 * MINUTE)
+    again.loop.turn()
+    assert again.loop._desks["BTC-USD"].next == BEGIN + 2_600 * MINUTE
+
+
+# Who speaks
+
+
+def test_a_promotion_and_a_rollback_are_taken_at_the_next_candle(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    world.play(BEGIN + 30 * MINUTE)
+    promoted(tmp_path, models, epochs=3)
+    world.play(BEGIN + 60 * MINUTE)
+    registry.rollback("BTC-USD", now=0)
+    world.play(BEGIN + 90 * MINUTE)
+    found = list(reversed(world.journal.signals(limit=1_000)))
+    by = [(one.model_sha256[:4], one.ledger_head[:4]) for one in found]
+    old, new, back = list(dict.fromkeys(by))
+    assert (old[0], new[0]) == (back[0], new[0])
+    assert old[0] != new[0]
+    assert len({head for _, head in (old, new, back)}) == 3
+    served = [one.text for one in world.journal.events.newest(100) if one.kind == "serves"]
+    assert len(served) == 3
+    first = next(one for one in found if one.model_sha256[:4] == new[0])
+    assert first.candle - (BEGIN + 30 * MINUTE) <= 10 * MINUTE  # no warm-up: the inputs are the same
+
+
+def test_an_altered_ledger_silences_everybody_until_it_is_whole_again(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    world.play(BEGIN + 20 * MINUTE)
+    honest = registry.path.read_text()
+    registry.path.write_text(honest.replace('"who": "', '"who": "x'))
+    health = world.play(BEGIN + 40 * MINUTE)
+    assert not health.well
+    assert "altered" in health.problems[0]
+    assert "ill:registry" in world.told[-1][0]
+    registry.path.write_text(honest + "\n"[:0])
+    world.play(BEGIN + 60 * MINUTE)
+    minutes = [(one.candle - BEGIN) // MINUTE for one in world.journal.signals(limit=1_000)]
+    assert not [minute for minute in minutes if 20 < minute < 39]
+    assert [minute for minute in minutes if minute > 40]
+    assert world.loop.health().well
+
+
+def test_a_rewritten_ledger_is_seen_by_what_was_said_under_the_old_one(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    world.play(BEGIN + 20 * MINUTE)
+    (line,) = registry.lines()
+    forged = dataclasses.replace(line, who="nobody").sealed()
+    registry.path.unlink()
+    registry._ledger.append(forged)
+    assert registry.entries()  # the chain itself is whole
+    world.play(BEGIN + 22 * MINUTE)
+    assert "rewritten" in world.loop.health().problems[0]
+    with pytest.raises(RegistryError, match="rewritten or cut"):
+        replay(
+            order(
+                tmp_path,
+            ),
+            {"BTC-USD": market()},
+            speed=0,
+            watch=Watch(),
+        ) if False else Roster(registry, world.journal, (), style=STYLE, rules={}).read()
+
+
+def test_an_altered_model_is_silent_while_others_may_speak(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    (entry,) = registry.entries()
+    path = registry.deployed(entry)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b" ")
+    world = World(tmp_path, market(), start=BEGIN)
+    health = world.play(BEGIN + 3 * MINUTE)
+    assert "must be what was kept" in health.markets["BTC-USD"].problem
+    assert not world.journal.signals()
+
+
+def test_confidence_that_does_not_come_true_sends_a_model_back_to_shadow_and_people_are_told(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crpbot.model.checkpoint import Checkpoint, Prediction
+
+    honest = Checkpoint.predict
+
+    def reversed_(self: Checkpoint, x: object) -> Prediction:
+        found = honest(self, x)
+        return Prediction(found.logits[:, ::-1], found.probabilities[:, ::-1])
+
+    monkeypatch.setattr(Checkpoint, "predict", reversed_)
+    registry = promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    while registry.entries()[0].stage == "live" and world.clock.now() < int(market().time[-1]):
+        world.play(world.clock.now() + 60 * MINUTE)
+    (entry,) = registry.entries()
+    assert entry.stage == "shadow"
+    assert "is not honest any more" in entry.reason
+    assert registry.lines()[-1].who == "crpbot live"
+    assert [body for key, _, body in world.told if key.startswith("distrust:")] == [entry.reason]
+    world.play(world.clock.now() + 30 * MINUTE)
+    assert world.journal.signals(limit=1)[0].stage == "shadow"
+    before = len([key for key, _, _ in world.told if key.startswith("signal:")])
+    world.play(world.clock.now() + 30 * MINUTE)
+    assert len([key for key, _, _ in world.told if key.startswith("signal:")]) == before  # rehearsals are not told
+
+
+def test_an_honest_model_is_left_alone(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    world.play(BEGIN + 6_000 * MINUTE)
+    assert registry.entries()[0].stage == "live"
+    assert not [key for key, _, _ in world.told if not key.startswith(("signal:", "stale:", "expire"))]
+
+
+def test_a_live_model_that_expires_is_silent_and_people_are_told_three_days_ahead(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    (entry,) = registry.entries()
+    days = (entry.expires - BEGIN) // MINUTE // 1440
+    candles = dataclasses.replace(market(), time=market().time + (days - 2) * 1440 * MINUTE)
+    start = BEGIN + (days - 2) * 1440 * MINUTE
+    world = World(tmp_path, candles, start=start)
+    world.play(start + 70 * MINUTE)
+    assert [key.split(":")[0] for key, _, _ in world.told if key.startswith("expire")] == ["expires"]
+    world.play(int(candles.time[-1]) + MINUTE)
+    assert max(one.candle for one in world.journal.signals(limit=10)) + MINUTE <= entry.expires
+    assert [key.split(":")[0] for key, _, _ in world.told if key.startswith("expire")] == ["expires", "expired"]
+
+
+# What is written down
+
+
+def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crpbot.errors import JournalError
+
+    registry = promoted(tmp_path, models)
+    candles = market()[:2_800]
+    world = World(tmp_path, candles, start=BEGIN)
+    world.play(BEGIN + 30 * MINUTE)
+    with monkeypatch.context() as away:
+
+        def gone(*_: object) -> None:
+            raise JournalError("the journal must be there, found the server gone; start it")
+
+        away.setattr(type(world.journal.store), "writing", gone)
+        health = world.play(BEGIN + 60 * MINUTE)
+        assert not health.well
+        assert health.counts.unwritten
+    health = world.play(int(candles.time[-1]) + MINUTE + SETTLE)
+    assert health.well
+    assert health.counts.unwritten == 0
+    found = list(reversed(world.journal.signals(limit=1_000)))
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+
+
+def test_paper_trades_are_those_of_a_backtest(tmp_path: Path, models: Path) -> None:
+    from crpbot.signals.follow import follow, one_at_a_time, timing_of
+    from crpbot.signals.plan import make_plans
+
+    registry = promoted(tmp_path, models)
+    candles = market()[:4_000]
+    for stop in (3_000, 4_000):  # with a restart in between
+        start = BEGIN if stop == 3_000 else int(candles.time[3_000])
+        world = World(tmp_path, candles, start=start)
+        world.play(int(candles.time[stop - 1]) + MINUTE + SETTLE)
+        world.loop._save("BTC-USD")
+    import numpy as np
+
+    found = list(reversed(world.journal.signals(limit=10_000)))
+    rows = np.searchsorted(candles.time, [one.candle for one in found])
+    plans = make_plans(
+        np.array([1 if one.side == "LONG" else -1 for one in found], np.int8),
+        center=candles.close[rows],
+        atr=np.array([(abs(one.plan.entry - one.plan.stop_loss)) / 1.5 for one in found]),
+        price=candles.close[rows],
+    )
+    (entry,) = registry.entries()
+    timing = timing_of(ATR_PRESET, registry.speaker(entry).label.rule)
+    followed = follow(candles, rows, plans, timing)
+    chosen = one_at_a_time(rows, followed.free) & followed.filled
+    last = int(candles.time[-1]) - 60 * MINUTE
+    wanted = {
+        found[place].candle: followed.net_money(Costs())[place] for place in np.flatnonzero(chosen) if found[place].candle < last
+    }
+    traded = {one.candle: world.journal.paper.fills(one.id) for one in found if one.candle < last}
+    traded = {candle: fills for candle, fills in traded.items() if fills}
+    assert sorted(traded) == sorted(wanted)
+    sides = {one.candle: 1 if one.side == "LONG" else -1 for one in found}
+    for candle, (entered, left) in traded.items():
+        earned = sides[candle] * (left.price - entered.price) * entered.size - entered.fee - left.fee
+        assert earned == pytest.approx(wanted[candle], rel=1e-6, abs=1e-6)
+    assert len(wanted) > 20
