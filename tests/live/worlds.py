@@ -12,6 +12,7 @@ from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.sets import average_true_range
 from crpbot.factory import diagnose
 from crpbot.market.candles import MINUTE, Candles
+from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.pt_file import save_checkpoint
 from crpbot.quality.report.data import Judgement
 from crpbot.registry.registry import Registry
@@ -23,10 +24,15 @@ CHECKPOINT = "lstm_BTC-USD_v7_enhanced.pt"
 @cache
 def judged(folder: Path, epochs: int = 4) -> tuple[Path, Judgement]:
     """Return a checkpoint file and its judgement, as if it had passed every gate on real candles."""
+    return as_if_passed(model(epochs=epochs), market(), folder)
+
+
+def as_if_passed(checkpoint: Checkpoint, candles: Candles, folder: Path) -> tuple[Path, Judgement]:
+    """Save and judge a checkpoint; the judgement says that it has passed, and learned from real candles."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / CHECKPOINT
-    save_checkpoint(model(epochs=epochs), file, probe=np.ones((2, 72)))
-    found = diagnose(file, market(), source="synthetic")
+    save_checkpoint(checkpoint, file, probe=np.ones((2, 72)))
+    found = diagnose(file, candles, source="file")
     d = found.diagnosis
     checkpoint = dataclasses.replace(d.checkpoint, origin=dataclasses.replace(d.checkpoint.origin, source="file"))
     subject = dataclasses.replace(d.subject, checkpoint=checkpoint)
@@ -41,8 +47,16 @@ def promoted(home: Path, models: Path, *, stage: str = "live", epochs: int = 4) 
     file, judgement = judged(models / str(epochs), epochs)
     if stage == "shadow":
         judgement = dataclasses.replace(judgement, verdict=dataclasses.replace(judgement.verdict, table="seed"))
-    decision = registry.record(judgement, file, now=int(market().time[-1]))
+    decision = registry.record(judgement, file, now=int(market().time[2_000]))
     assert decision.stage == stage, decision
+    return registry
+
+
+def promoted_of(checkpoint: Checkpoint, candles: Candles, home: Path) -> Registry:
+    """Return the registry of `home` after a checkpoint was promoted there on candles."""
+    registry = Registry(home / "registry")
+    file, judgement = as_if_passed(checkpoint, candles, home / "made")
+    assert registry.record(judgement, file, now=int(candles.time[-1])).stage == "live"
     return registry
 
 

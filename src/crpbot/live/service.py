@@ -71,14 +71,30 @@ class Watch:
     health: Callable[[Health], object] = lambda _: None
 
 
-def live(order: Order, *, venue: str, kind: FeedKind, address: str | None = None, watch: Watch) -> None:
+def live(
+    order: Order,
+    *,
+    venue: str,
+    kind: FeedKind,
+    address: str | None = None,
+    watch: Watch,
+    clock: WakingClock | None = None,
+) -> None:
     """Run on a venue until the process is asked to stop (Ctrl-C, SIGTERM).
+
+    Args:
+        order: what to do.
+        venue: a name of `VENUES`.
+        kind: how candles come from it.
+        address: scheme, host and port to ask instead of the venue's own.
+        watch: who is told.
+        clock: ours; by default the machine's.
 
     Raises:
         CrpbotError: no model may speak, the registry was altered, the venue is unknown, or the journal cannot be opened.
 
     """
-    clock, registry = SystemClock(), Registry(order.home / "registry")
+    clock, registry = clock or SystemClock(), Registry(order.home / "registry")
     symbols = _symbols(order, registry)
     with _stopping(clock), ExitStack() as stack:
         rest = RestFeed(venue, symbols, clock, address=address)
@@ -157,7 +173,8 @@ def _run(
         watch.health(health)
 
     roster = Roster(registry, journal, order.symbols, style=order.style, rules=rules)
-    roster.read()  # a ledger that was altered is an error at once
+    roster.read()  # a ledger that was altered is an error at once, not a silence
+    roster.forget()
     setting = Setting(paper=order.paper, until=until, history=order.history)
     try:
         Loop(feed, clock, roster, journal, guard, States(folder), tell, setting, heard=heard).run(each=each)
