@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from crpbot.live.desk import Style
 from crpbot.live.health import Health
@@ -20,14 +20,14 @@ class HouseClock:
 
     def __init__(self, address: str) -> None:
         self._address = f"{address}/test/clock"
-        self._now = self._ask(Request(self._address))
+        self._now = self._ask(self._address)
 
     def now(self) -> int:
         return self._now
 
     def sleep(self, seconds: float) -> None:
         if seconds > 0 and not self.stopped:
-            self._now = self._ask(Request(f"{self._address}?advance={int(seconds * 1_000) + 1}", data=b"", method="POST"))
+            self._now = self._ask(f"{self._address}?advance={int(seconds * 1_000) + 1}", data=b"")
 
     def wake(self) -> None:
         """Nobody sleeps for long."""
@@ -35,8 +35,8 @@ class HouseClock:
     def stop(self) -> None:
         self.stopped = True
 
-    def _ask(self, request: Request) -> int:
-        with urlopen(request, timeout=30) as answer:
+    def _ask(self, address: str, data: bytes | None = None) -> int:
+        with urlopen(address, data=data, timeout=30) as answer:  # noqa: S310  the house is on loopback
             return json.loads(answer.read())["now"]
 
 
@@ -51,7 +51,8 @@ def main(home: str, address: str, threshold: str) -> None:
     def health(_: Health) -> None:
         seen.append(resident())
         if len(seen) % 200 == 0:
-            print(json.dumps({"turns": len(seen), "resident": seen[-1]}), flush=True)
+            sys.stdout.write(json.dumps({"turns": len(seen), "resident": seen[-1]}) + "\n")
+            sys.stdout.flush()
 
     style = Style(threshold=float(threshold), preset=ATR_PRESET, costs=Costs())
     order = Order(home=Path(home), symbols=("BTC-USD",), journal=None, style=style, paper=True)

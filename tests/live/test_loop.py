@@ -66,9 +66,7 @@ def assert_same(found: list[SignalRecord], wanted: dict[int, object]) -> None:
 class World:
     """A loop whose every part is at hand."""
 
-    def __init__(
-        self, home: Path, candles: Candles, *, start: int, feed: object | None = None, tell: object | None = None
-    ) -> None:
+    def __init__(self, home: Path, candles: Candles, *, start: int, feed: object | None = None) -> None:
         self.registry, self.clock = Registry(home / "registry"), ReplayClock(start)
         self.journal: Journal = open_journal(home / "journal.db")
         self.told: list[tuple[str, str, str]] = []

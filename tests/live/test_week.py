@@ -17,6 +17,7 @@ from models import quick
 from venues import House, serving
 
 from crpbot.live.journal import open_journal
+from crpbot.live.rules import market_rules
 from crpbot.making.model import make_model
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import open_source
@@ -81,9 +82,11 @@ def test_a_week_with_faults_and_kills_says_exactly_what_the_batch_path_says(cand
         text = child.communicate(timeout=60)[0]
         assert child.returncode == 0
         assert house.failed > 100
+        house.faults = 0.0
+        rules = market_rules("coinbase", ["BTC-USD"], address=house.address)["BTC-USD"]
     journal = open_journal(home / "journal.db")
     found = list(reversed(journal.signals(limit=100_000)))
-    wanted = batch_signals(registry, without(candles, absent), threshold=THRESHOLD, since=begin)
+    wanted = batch_signals(registry, without(candles, absent), threshold=THRESHOLD, since=begin, rules=rules)
     assert len(wanted) > 500
     assert_same(found, wanted)
     assert len({one.candle for one in found}) == len(found)

@@ -16,6 +16,7 @@ from crpbot.model.checkpoint import Checkpoint
 from crpbot.model.pt_file import save_checkpoint
 from crpbot.quality.report.data import Judgement
 from crpbot.registry.registry import Registry
+from crpbot.signals.rules import UNKNOWN, MarketRules
 from crpbot.signals.signal import Moment, Signal, drift_of, say, speech_of
 
 CHECKPOINT = "lstm_BTC-USD_v7_enhanced.pt"
@@ -60,7 +61,9 @@ def promoted_of(checkpoint: Checkpoint, candles: Candles, home: Path) -> Registr
     return registry
 
 
-def batch_signals(registry: Registry, candles: Candles, *, threshold: float, since: int) -> dict[int, Signal]:
+def batch_signals(
+    registry: Registry, candles: Candles, *, threshold: float, since: int, rules: MarketRules = UNKNOWN
+) -> dict[int, Signal]:
     """Return every signal that the one model of a registry says of candles from `since` on, all at once, by candle."""
     (entry,) = registry.entries()
     speaker = registry.speaker(entry)
@@ -68,6 +71,7 @@ def batch_signals(registry: Registry, candles: Candles, *, threshold: float, sin
         (speaker,),
         stage=entry.stage,
         threshold=threshold,
+        rules=rules,
         expires=entry.expires,
         model_sha256=entry.sha256,
         ledger_head=registry.head(),

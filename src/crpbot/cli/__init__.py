@@ -21,6 +21,7 @@ from crpbot.cli import (
     models,
     promote,
     repair,
+    retrain,
     rollback,
     run,
     signal,
@@ -65,21 +66,8 @@ def _top(
 
 
 for command in (
-    run,
-    features,
-    train,
-    diagnose,
-    audit,
-    repair,
-    promote,
-    rollback,
-    export,
-    backtest,
-    signal,
-    live,
-    journal,
-    doctor,
-):
+    run, features, train, diagnose, audit, repair, promote, rollback, retrain, export, backtest, signal, live, journal, doctor
+):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])

@@ -26,24 +26,18 @@ def command(
     from crpbot.model.loading import open_model
 
     opened = open_model(model)
-    from dataclasses import replace
-
-    from crpbot import factory
+    from crpbot import upkeep
     from crpbot.cli.choose import judge_model
     from crpbot.cli.show import console, print_audit, print_reasons, steps
-    from crpbot.quality.gates import answered
     from crpbot.registry.registry import Registry
 
     registry = Registry(home_folder(home) / "registry")
     judgement = judge_model(opened, candles)
-    if judgement.verdict.only_alarm:
-        with steps() as told:
-            audit = factory.audit(opened, candles, trials=registry.tries_with(opened.market, opened.sha256), told=told)
-        print_audit(audit)
-        if audit.earned:
-            judgement = replace(judgement, verdict=answered(judgement.verdict, audit.words))
-    decision = registry.record(judgement, opened.path, now=now(), override=override.strip())
-    print_reasons(judgement)
-    console().print(decision.reason, soft_wrap=True, markup=False)
-    if decision.stage != "live":
+    with steps() as told:
+        found = upkeep.promote(opened, judgement, candles, registry, now=now(), override=override.strip(), told=told)
+    if found.audit is not None:
+        print_audit(found.audit)
+    print_reasons(found.judgement)
+    console().print(found.decision.reason, soft_wrap=True, markup=False)
+    if found.decision.stage != "live":
         raise typer.Exit(1)
