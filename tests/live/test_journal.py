@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journals import HORIZON, MODEL, START, check, keep, signal
+from sqlalchemy import select
 
 from crpbot.errors import JournalError
 from crpbot.live.journal import Journal, open_journal
 from crpbot.live.outcome import Outcome
 from crpbot.live.records import Event, Fill, Message
+from crpbot.live.tables import outbox
 from crpbot.market.candles import MINUTE
 from crpbot.quality.trust import thin
 from crpbot.signals.hear import UNLABELLED
@@ -183,6 +185,9 @@ def test_a_message_waits_until_it_is_sent_or_of_no_use(journal: Journal) -> None
     box.sent("late", 60)
     box.failed("late", "an answer that came after all", 61)
     assert box.pending(49) == box.pending(30)[:1]
+    box.sent("late", 62)
+    with journal.store.reading() as connection:
+        assert tuple(connection.execute(select(outbox.c.sent, outbox.c.tries).where(outbox.c.key == "late")).one()) == (60, 0)
     assert not box.put("late", "t", "b", now=70, until=1_000)  # sent is sent
 
 
