@@ -60,6 +60,17 @@ def test_a_signal_is_kept_once_however_often_it_is_said(journal: Journal, addres
     assert len(journal.signals()) == 3
 
 
+def test_numbers_of_numpy_are_numbers(journal: Journal) -> None:
+    at = np.int64(START)
+    said = signal(confidence=np.float64(0.75), probabilities=tuple(np.array([0.05, 0.2, 0.75])))
+    assert journal.add_signal(said, candle=at, horizon=HORIZON, recorded=at)
+    shares = tuple(np.array([0.05, 0.2, 0.75], np.float32))
+    assert journal.add_check(model=MODEL, symbol="BTC-USD", candle=at, horizon=HORIZON, probabilities=shares, recorded=at)
+    assert journal.settle_check(journal.open_checks()[0].id, np.int64(2), now=5)
+    assert (journal.signals()[0].candle, journal.signals()[0].confidence) == (START, 0.75)
+    assert journal.predictions(MODEL, "BTC-USD").hit.tolist() == [True]
+
+
 def test_what_was_not_spoken_or_is_of_another_candle_is_no_signal(journal: Journal) -> None:
     with pytest.raises(JournalError, match="must hold what was spoken, found 'no signal'"):
         keep(journal, signal(status="no signal", plan=None), 0)
