@@ -197,10 +197,9 @@ class Journal:
             now: milliseconds of UTC.
 
         """
-        known = (
-            {"label": None, "hit": None} if label == UNLABELLED else {"label": int(label), "hit": tables.checks.c.top == label}
-        )
-        return self._settle(tables.checks, check, {**known, "settled": now})
+        came = None if label == UNLABELLED else int(label)
+        hit = None if came is None else tables.checks.c.top == came
+        return self._settle(tables.checks, check, {"label": came, "hit": hit, "settled": now})
 
     def signals(
         self, symbol: str | None = None, model: str | None = None, *, since: int | None = None, limit: int = 100
