@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from journals import HORIZON, MODEL, START, check, keep, signal
 from sqlalchemy import select
 
+from crpbot.dataset.labels import UNLABELLED
 from crpbot.errors import JournalError
 from crpbot.live.journal import Journal, open_journal
 from crpbot.live.outcome import Outcome
@@ -19,7 +20,6 @@ from crpbot.live.records import Event, Fill, Message
 from crpbot.live.tables import outbox
 from crpbot.market.candles import MINUTE
 from crpbot.quality.trust import thin
-from crpbot.signals.hear import UNLABELLED
 
 WON = Outcome(
     label=2,

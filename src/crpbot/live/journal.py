@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sqlalchemy import RowMapping, Select, Table, func, select, update
 
+from crpbot.dataset.labels import UNLABELLED
 from crpbot.errors import JournalError
 from crpbot.live import tables
 from crpbot.live.address import read_address
@@ -30,8 +31,9 @@ from crpbot.live.records import CheckRecord, SignalRecord, is_check
 from crpbot.live.store import Store
 from crpbot.market.candles import MINUTE, utc
 from crpbot.quality.trust import Predictions
-from crpbot.signals.hear import UNLABELLED
-from crpbot.signals.signal import Signal
+
+if TYPE_CHECKING:
+    from crpbot.signals.signal import Signal
 
 ONCE = ("model_sha256", "symbol", "candle")
 SPOKEN = ("signal", "expired")
@@ -105,7 +107,7 @@ class Journal:
         with self.store.writing():
             yield
 
-    def add_signal(self, signal: Signal, *, candle: int, horizon: int, recorded: int) -> bool:
+    def add_signal(self, signal: "Signal", *, candle: int, horizon: int, recorded: int) -> bool:
         """Keep a signal, and return whether it is new.
 
         Args:
