@@ -32,6 +32,7 @@ class Station:
         refusals: how many of the next lines are refused.
         opened: how many lines there were.
         subscribed: how many are listening now.
+        said: when the last message about each symbol was due.
 
     """
 
@@ -40,6 +41,7 @@ class Station:
         self.doubled = self.muted = False
         self.shuffled = self.refusals = self.opened = 0
         self.played = house.now()
+        self.said: dict[str, int] = {}
         self._chance = random.Random(seed)  # noqa: S311
         self._lines: dict[web.WebSocketResponse, set[str]] = {}
         self._loop = asyncio.new_event_loop()
@@ -149,6 +151,7 @@ class Station:
     async def _send(self, event: Event) -> None:
         for line, symbols in list(self._lines.items()):
             if event[1] in symbols or (not event[1] and symbols):
+                self.said[event[1]] = event[0]
                 for _ in range(1 + self.doubled):
                     with suppress(ConnectionError):
                         await line.send_str(json.dumps(event[2]))
