@@ -27,7 +27,7 @@ class Station:
 
     Attributes:
         doubled: whether each message is sent twice.
-        shuffled: neighbours that change places, by chance, also over the end of a minute.
+        shuffled: how often neighbours of half a second change places, by chance, also over the end of a minute.
         muted: whether nothing is sent any more, while the line stays open.
         refusals: how many of the next lines are refused.
         opened: how many lines there were.
@@ -86,9 +86,10 @@ class Station:
         until = self.house.now() + milliseconds
         events = sorted(self._events(self.played, until), key=lambda event: event[0])
         for _ in range(self.shuffled):
-            if len(events) > 1:
-                place = self._chance.randrange(len(events) - 1)
-                events[place], events[place + 1] = events[place + 1], events[place]
+            place = self._chance.randrange(max(len(events) - 1, 1))
+            pair = events[place : place + 2]
+            if pair and abs(pair[-1][0] - pair[0][0]) <= 500:
+                events[place : place + 2] = pair[::-1]
         for event in events:
             self.house.now.advance(event[0] - self.house.now())
             if not self.muted:

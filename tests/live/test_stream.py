@@ -37,6 +37,11 @@ def rows(candles: Candles) -> dict[int, tuple[float, ...]]:
 TRUTH = {symbol: rows(candles) for symbol, candles in MARKETS.items()}
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crpbot.live.stream._FIRST_WAIT", 0.1)
+
+
 def soon(what: Callable[[], bool]) -> bool:
     """Wait in real time until something has come about; ten seconds at most."""
     until = time.monotonic() + 10
@@ -104,7 +109,7 @@ def test_each_minute_ends_the_waiting_and_the_stream_and_rest_say_the_same(venue
             here.fetch()
         assert all(set(seen) == due(here) for seen in here.seen.values())
         assert (here.feed.agreements, here.feed.disagreements, here.feed.reconnects) == (8, 0, 0)  # 4 whole minutes of 2
-        assert here.feed.skew == pytest.approx(-ahead / 1_000, abs=1.0)
+        assert here.feed.skew == pytest.approx(-ahead / 1_000, abs=2.0)  # on this clock a request may take seconds
 
 
 @everywhere
@@ -123,7 +128,7 @@ def test_waiting_ends_on_time_where_no_minute_ends_and_when_it_is_stopped(venue:
 
 
 @everywhere
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_fails_each_candle_is_the_venue_s_final_one_and_in_the_end_all_are_there(venue: str, seed: int) -> None:
     chance = random.Random(f"{venue} {seed}")  # noqa: S311
     with scene(venue, ahead=chance.choice([-10_000, 0, 10_000]), silence=0.4) as here:
@@ -141,9 +146,12 @@ def test_whatever_fails_each_candle_is_the_venue_s_final_one_and_in_the_end_all_
         }
         for number in range(18):
             station.play(chance.randrange(1_000, MINUTE))
-            faults[list(faults)[number % 6]]()
+            before, fault = here.feed.reconnects, list(faults)[number % 6]
+            faults[fault]()
             here.fetch()
             station.play(MINUTE)
+            if fault == "silence":
+                assert soon(lambda before=before: here.feed.reconnects > before)
             if chance.random() < 0.5:
                 assert soon(lambda: station.subscribed == 1)
             here.fetch()
@@ -153,6 +161,8 @@ def test_whatever_fails_each_candle_is_the_venue_s_final_one_and_in_the_end_all_
         for _ in range(3):
             station.play(MINUTE)
         house.now.advance(20_000)
+        here.fetch()
+        house.now.advance(4_000)
         here.fetch()
         assert all(set(seen) == due(here) for seen in here.seen.values())
         assert house.failed > 5
@@ -204,12 +214,11 @@ def test_who_is_refused_comes_back_later_and_later() -> None:
         here.station.cut()
         began = time.monotonic()
         assert soon(lambda: here.feed.reconnects >= 4 and here.station.subscribed == 1)
-        assert time.monotonic() - began > 0.5 * (0.5 + 1 + 2)
+        assert time.monotonic() - began > 0.5 * (0.1 + 0.2 + 0.4)
         assert here.station.opened == 5
 
 
-def test_a_market_that_the_venue_does_not_stream_leaves_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crpbot.live.stream._FIRST_WAIT", 0.05)
+def test_a_market_that_the_venue_does_not_stream_leaves_rest() -> None:
     with scene("kraken", symbols=(*BOTH, "NOT-USD")) as here:
         here.station.play(3 * MINUTE + 2_000)
         assert soon(lambda: here.feed.connected)

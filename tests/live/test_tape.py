@@ -22,7 +22,7 @@ trades = st.lists(
 )
 
 
-def tape(*, since: int = START - 1, flags: bool = False) -> Tape:
+def tape(*, since: int = START - 1_000, flags: bool = False) -> Tape:
     made = Tape(NAMES, agreements=1, flags=flags)
     made.hear(News(agreed=1, told=since))
     return made
@@ -69,7 +69,8 @@ def test_a_minute_that_was_not_heard_from_begin_to_end_is_not_told(found: list[T
 
 
 def test_a_minute_is_not_told_before_the_venue_s_time_is_past_it() -> None:
-    made = tape(since=START)
+    made = tape(since=START - 1_000)
+    made.hear(News(told=START))
     assert not made.hear(News(told=START + 10, trades=(Trade("BTC-USD", START + 10, 1, 5.0, 1.0),)))
     assert not made.hear(News(told=START + MINUTE - 1))
     assert made.candle("BTC-USD", START) is None
@@ -114,7 +115,7 @@ def test_a_venue_s_messages_make_its_candles(venue: str) -> None:
 
     source, how = walk(10, 4, level=60_000.0), DIALECTS[venue]
     made = Tape({how.market("BTC-USD"): "BTC-USD"}, agreements=0, flags=how.flags)
-    made.hear(News(told=START - 1))
+    made.hear(News(told=START - 1_000))
     columns = [getattr(source, name).tolist() for name in ("time", "open", "high", "low", "close", "volume")]
     for row in zip(*columns, strict=True):
         for _, _, message in SPEECH[venue]("BTC-USD", *row):
