@@ -63,16 +63,18 @@ def server(where: Path) -> Iterator[Server]:
     words.chmod(0o644)  # inside a folder that nobody else may enter
 
     def run(name: str, *options: object) -> None:
-        with (folder / "output").open("ab") as output:
-            subprocess.run(
-                [where / name, *map(str, options)], check=True, cwd=folder, stdout=output, stderr=output, timeout=60, **as_user
-            )
+        with (folder / "output").open("w+") as output:
+            words = [where / name, *map(str, options)]
+            done = subprocess.run(words, check=False, cwd=folder, stdout=output, stderr=output, timeout=60, **as_user)
+            output.seek(0)
+            assert done.returncode == 0, output.read()
 
-    run("initdb", "-D", data, "-U", USER, f"--pwfile={words}", "-A", "scram-sha-256", "-E", "UTF8", "--no-sync")
-    settings = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
-    run("pg_ctl", "-D", data, "-l", log, "-w", "-o", settings, "start")
     try:
-        yield Server(port, password, folder)
+        run("initdb", "-D", data, "-U", USER, f"--pwfile={words}", "-A", "scram-sha-256", "-E", "UTF8", "--no-sync")
+        run("pg_ctl", "-D", data, "-l", log, "-w", "-o", f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off", "start")
+        try:
+            yield Server(port, password, folder)
+        finally:
+            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
     finally:
-        run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder)

@@ -27,11 +27,12 @@ class Station:
 
     Attributes:
         doubled: whether each message is sent twice.
-        shuffled: neighbours that change places, by chance, also over the end of a minute.
+        shuffled: how often neighbours of half a second change places, by chance, also over the end of a minute.
         muted: whether nothing is sent any more, while the line stays open.
         refusals: how many of the next lines are refused.
         opened: how many lines there were.
         subscribed: how many are listening now.
+        said: when the last message about each symbol was due.
 
     """
 
@@ -40,6 +41,7 @@ class Station:
         self.doubled = self.muted = False
         self.shuffled = self.refusals = self.opened = 0
         self.played = house.now()
+        self.said: dict[str, int] = {}
         self._chance = random.Random(seed)  # noqa: S311
         self._lines: dict[web.WebSocketResponse, set[str]] = {}
         self._loop = asyncio.new_event_loop()
@@ -84,9 +86,10 @@ class Station:
         until = self.house.now() + milliseconds
         events = sorted(self._events(self.played, until), key=lambda event: event[0])
         for _ in range(self.shuffled):
-            if len(events) > 1:
-                place = self._chance.randrange(len(events) - 1)
-                events[place], events[place + 1] = events[place + 1], events[place]
+            place = self._chance.randrange(max(len(events) - 1, 1))
+            pair = events[place : place + 2]
+            if pair and abs(pair[-1][0] - pair[0][0]) <= 500:
+                events[place : place + 2] = pair[::-1]
         for event in events:
             self.house.now.advance(event[0] - self.house.now())
             if not self.muted:
@@ -149,6 +152,7 @@ class Station:
     async def _send(self, event: Event) -> None:
         for line, symbols in list(self._lines.items()):
             if event[1] in symbols or (not event[1] and symbols):
+                self.said[event[1]] = event[0]
                 for _ in range(1 + self.doubled):
                     with suppress(ConnectionError):
                         await line.send_str(json.dumps(event[2]))

@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from urllib.parse import parse_qs, urlsplit
 
+from crpbot.live.clock import SystemClock
 from crpbot.market.candles import MINUTE, Candles
 
 FAULTS = ("limited", "down", "cut", "malformed", "page", "empty", "garbled", "hollow")
@@ -64,6 +65,20 @@ class Visitor:
 
     def sleep(self, seconds: float) -> None:
         self._house.now.advance(math.ceil(1_000 * seconds))
+
+
+class Woken(SystemClock):
+    """The clock of a house for who waits in real time, and is woken or stopped."""
+
+    def __init__(self, house: "House", *, ahead: int = 0) -> None:
+        super().__init__()
+        self._house, self._ahead = house, ahead
+
+    def now(self) -> int:
+        return self._house.now() + self._ahead
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(min(seconds, 0.02))
 
 
 @dataclass

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journals import HORIZON, MODEL, START, check, keep, signal
+from sqlalchemy import select
 
+from crpbot.dataset.labels import UNLABELLED
 from crpbot.errors import JournalError
 from crpbot.live.journal import Journal, open_journal
 from crpbot.live.outcome import Outcome
 from crpbot.live.records import Event, Fill, Message
+from crpbot.live.tables import outbox
 from crpbot.market.candles import MINUTE
 from crpbot.quality.trust import thin
-from crpbot.signals.hear import UNLABELLED
 
 WON = Outcome(
     label=2,
@@ -56,6 +58,17 @@ def test_a_signal_is_kept_once_however_often_it_is_said(journal: Journal, addres
         assert keep(journal, other, 0)
     assert [one.confidence for one in journal.signals("BTC-USD", MODEL)] == [0.7]
     assert len(journal.signals()) == 3
+
+
+def test_numbers_of_numpy_are_numbers(journal: Journal) -> None:
+    at = np.int64(START)
+    said = signal(confidence=np.float64(0.75), probabilities=tuple(np.array([0.05, 0.2, 0.75])))
+    assert journal.add_signal(said, candle=at, horizon=HORIZON, recorded=at)
+    shares = tuple(np.array([0.05, 0.2, 0.75], np.float32))
+    assert journal.add_check(model=MODEL, symbol="BTC-USD", candle=at, horizon=HORIZON, probabilities=shares, recorded=at)
+    assert journal.settle_check(journal.open_checks()[0].id, np.int64(2), now=5)
+    assert (journal.signals()[0].candle, journal.signals()[0].confidence) == (START, 0.75)
+    assert journal.predictions(MODEL, "BTC-USD").hit.tolist() == [True]
 
 
 def test_what_was_not_spoken_or_is_of_another_candle_is_no_signal(journal: Journal) -> None:
@@ -183,6 +196,9 @@ def test_a_message_waits_until_it_is_sent_or_of_no_use(journal: Journal) -> None
     box.sent("late", 60)
     box.failed("late", "an answer that came after all", 61)
     assert box.pending(49) == box.pending(30)[:1]
+    box.sent("late", 62)
+    with journal.store.reading() as connection:
+        assert tuple(connection.execute(select(outbox.c.sent, outbox.c.tries).where(outbox.c.key == "late")).one()) == (60, 0)
     assert not box.put("late", "t", "b", now=70, until=1_000)  # sent is sent
 
 

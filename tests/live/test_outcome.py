@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from strategies import START, candles, walk
 
 from crpbot.dataset.features.sets import average_true_range
-from crpbot.dataset.labels import DOWN, UP, Exits, LabelRule, classify, label_moves, of_stand_ins
+from crpbot.dataset.labels import DOWN, UNLABELLED, UP, Exits, LabelRule, classify, label_moves, of_stand_ins
 from crpbot.errors import CandleError
 from crpbot.live.outcome import Outcome, Terms, label_at, settle
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.signals.follow import CUT, NOT_FILLED, OUTCOMES, Costs, Timing, follow, run_ends
-from crpbot.signals.hear import UNLABELLED
 from crpbot.signals.plan import ATR_PRESET, SEED_PRESET, OrderPlan, Plans, Preset, make_plan, make_plans
 
 WIDE = dataclasses.replace(SEED_PRESET, zone=5.0, exits=dataclasses.replace(SEED_PRESET.exits, stop=20.0))

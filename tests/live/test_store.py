@@ -269,7 +269,7 @@ def test_the_newest_of_many_are_found_by_an_index(tmp_path: Path) -> None:
     journal.close()
 
 
-SECRETS = ["hunter2", "p@ss:w/rd?#&", "ünïcode geheim"]
+SECRETS = ["hunter2", "p@ss:w/rd?#&", "a@geheim", "a@geheim/x?y", "ünïcode geheim"]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -281,7 +281,7 @@ SECRETS = ["hunter2", "p@ss:w/rd?#&", "ünïcode geheim"]
         "postgresql://somebody:{}@127.0.0.1:1",
         "postgresql://127.0.0.1:1/journal?user=somebody&password={}",
         "postgresql://127.0.0.1:1/journal?sslpassword={}&sslmode=disable",
-        "postgres://somebody:{}",
+        "postgres://somebody:{}@",
         "oracle://somebody:{}@127.0.0.1:1/journal",
     ],
 )
@@ -296,6 +296,17 @@ def test_a_password_is_never_shown(
     assert refused.value.__suppress_context__ or refused.value.__context__ is None  # nor where a traceback is printed
     for part in (secret, quote(secret), quote(secret, safe=""), "ss:w", "hunter", "geheim"):
         assert part not in " ".join(shown), shown
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_what_a_driver_quotes_is_hidden(secret: str) -> None:
+    coded = quote(secret, safe="")
+    address = read_address(f"postgresql://somebody:{coded}@host/journal?sslpassword={coded}2")
+    for part in (secret, coded, quote(secret), f"{secret}2"):
+        assert secret not in address.hide(f'found: "{part}", and again {part}')
+        assert address.hide(f"found: {part}!") in {"found: ***!", "found: ***2!"}
+    assert secret not in f"{address} {address!r} {address.shown}"
+    assert address.shown == "postgresql://somebody@host/journal"
 
 
 @pytest.mark.slow
@@ -337,6 +348,20 @@ def test_a_server_that_cut_the_line_is_asked_again(postgresql: Server) -> None:
     assert len(journal.signals()) == 2
     assert keep(journal, signal(2), 2)
     journal.close()
+
+
+def test_who_waits_too_long_for_the_other_writer_is_told_so(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crpbot.live.store.PATIENCE", 0.3)
+    one, other = open_journal(address), open_journal(address)
+    with one.batch():
+        keep(one, signal(0), 0)
+        with pytest.raises(JournalError, match=r"database is locked|lock timeout"):
+            keep(other, signal(1), 1)
+        assert other.signals() == ()  # who only reads does not wait
+    assert keep(other, signal(1), 1)
+    assert len(other.signals()) == 2
+    one.close()
+    other.close()
 
 
 @pytest.mark.slow

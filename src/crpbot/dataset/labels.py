@@ -13,6 +13,8 @@ from crpbot.market.candles import MINUTE, Candles
 
 CLASSES = ("DOWN", "NEUTRAL", "UP")
 DOWN, NEUTRAL, UP = range(3)
+UNLABELLED = -1
+"""Stands for a label that there never will be."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -58,8 +58,9 @@ def read_address(address: str | Path) -> Address:
     kind = scheme[1].lower()
     if kind not in POSTGRESQL + SQLITE:
         raise JournalError(f"a journal must be in SQLite or PostgreSQL, found {kind}; {HOW}")
-    if text.partition("?")[0].count("@") > 1:  # else a part of the password would be taken for the host, and be shown
-        raise JournalError(f"an address must have one @ before its host, found several; write %40 in a password; {HOW}")
+    # Else a part of the password could be taken for the host, and be shown.
+    if text.count("@") > 1 or "@" in text.partition("?")[2]:
+        raise JournalError(f"an address must have one @, before its host, found others; write %40 for @ and %3F for ?; {HOW}")
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):

@@ -4,7 +4,6 @@ The messages are those of ccxt's own parsers (4.5.90) and of the venues' documen
 messages themselves are read, since ccxt's `watch_ohlcv` gives unfinished candles and drops the flag that says so.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,7 +122,8 @@ def _read_binance(message: Message) -> News:
 
 
 async def _subscribe_kraken(client: Client, pairs: Sequence[str]) -> None:
-    await asyncio.gather(*(client.watch_ohlcv(pair, "1m") for pair in pairs))
+    """All with one message: ccxt sends one a second."""
+    await client.watch_ohlcv(pairs[0], "1m", params={"params": {"symbol": list(pairs)}})
 
 
 def _read_kraken(message: Message) -> News:

@@ -156,7 +156,7 @@ class RestFeed:
 
     @property
     def skew(self) -> float | None:
-        """Seconds by which the venue's clock is ahead of ours, to about half a second; None before it has told."""
+        """Seconds by which the venue's clock is ahead of ours, give or take 0.5 and half of what the answer took."""
         return self._skew
 
     def wait(self, until: int) -> None:

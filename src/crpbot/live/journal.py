@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sqlalchemy import RowMapping, Select, Table, func, select, update
 
+from crpbot.dataset.labels import UNLABELLED
 from crpbot.errors import JournalError
 from crpbot.live import tables
 from crpbot.live.address import read_address
@@ -30,8 +31,9 @@ from crpbot.live.records import CheckRecord, SignalRecord, is_check
 from crpbot.live.store import Store
 from crpbot.market.candles import MINUTE, utc
 from crpbot.quality.trust import Predictions
-from crpbot.signals.hear import UNLABELLED
-from crpbot.signals.signal import Signal
+
+if TYPE_CHECKING:
+    from crpbot.signals.signal import Signal
 
 ONCE = ("model_sha256", "symbol", "candle")
 SPOKEN = ("signal", "expired")
@@ -47,10 +49,14 @@ def open_journal(address: str | Path) -> "Journal":
         JournalError: it cannot be reached, is not a journal, or is one of a later crpbot; nothing of it was changed then.
 
     """
-    store = Store(read_address(address))
+    where = read_address(address)
+    if where.file:
+        try:
+            where.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise JournalError(f"the folder of the journal {where.shown} must be there, found: {error}; make it") from None
+    store = Store(where)
     try:
-        if store.address.file:
-            store.address.file.parent.mkdir(parents=True, exist_ok=True)
         with store.reading() as connection:
             current = is_current(connection)
         if not current:
@@ -58,8 +64,6 @@ def open_journal(address: str | Path) -> "Journal":
                 if not is_current(connection):  # another one may have been faster
                     migrate(connection)
         store.keep_a_log()
-    except OSError as error:
-        raise JournalError(f"the folder of the journal {store.address.shown} must be there, found: {error}; make it") from None
     except BaseException:
         store.close()
         raise
@@ -103,7 +107,7 @@ class Journal:
         with self.store.writing():
             yield
 
-    def add_signal(self, signal: Signal, *, candle: int, horizon: int, recorded: int) -> bool:
+    def add_signal(self, signal: "Signal", *, candle: int, horizon: int, recorded: int) -> bool:
         """Keep a signal, and return whether it is new.
 
         Args:
@@ -116,7 +120,7 @@ class Journal:
             JournalError: it is not a spoken signal of that candle, or the database did not do it.
 
         """
-        if signal.status not in SPOKEN or signal.probabilities is None or signal.plan is None:
+        if signal.status not in SPOKEN or signal.probabilities is None or signal.confidence is None or signal.plan is None:
             raise JournalError(f"a journal must hold what was spoken, found {signal.status!r}; a check holds the rest")
         if signal.candle != utc(candle):
             raise JournalError(
@@ -124,7 +128,7 @@ class Journal:
             )
         values = {
             **_said(signal.model_sha256, signal.symbol, candle, horizon, signal.probabilities, recorded),
-            "confidence": signal.confidence,
+            "confidence": float(signal.confidence),
             "stage": signal.stage,
             "status": signal.status,
             "side": signal.side,
@@ -195,8 +199,9 @@ class Journal:
             now: milliseconds of UTC.
 
         """
-        known = {"label": None, "hit": None} if label == UNLABELLED else {"label": label, "hit": tables.checks.c.top == label}
-        return self._settle(tables.checks, check, {**known, "settled": now})
+        came = None if label == UNLABELLED else int(label)
+        hit = None if came is None else tables.checks.c.top == came
+        return self._settle(tables.checks, check, {"label": came, "hit": hit, "settled": now})
 
     def signals(
         self, symbol: str | None = None, model: str | None = None, *, since: int | None = None, limit: int = 100
@@ -276,12 +281,12 @@ def _said(
     return {
         "model_sha256": model,
         "symbol": symbol,
-        "candle": candle,
-        "horizon": horizon,
+        "candle": int(candle),  # a number of numpy is no number to SQLite
+        "horizon": int(horizon),
         "p_down": down,
         "p_neutral": neutral,
         "p_up": up,
-        "recorded": recorded,
+        "recorded": int(recorded),
     }
 
 

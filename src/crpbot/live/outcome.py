@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crpbot.dataset.features.sets import average_true_range
-from crpbot.dataset.labels import DOWN, UP, LabelRule, classify, label_moves, of_stand_ins
+from crpbot.dataset.labels import DOWN, UNLABELLED, UP, LabelRule, classify, label_moves, of_stand_ins
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.signals.follow import CUT, NOT_FILLED, OUTCOMES, Costs, Followed, Timing, follow, run_ends
-from crpbot.signals.hear import UNLABELLED
 from crpbot.signals.plan import FINE, OrderPlan, Plans
 
 

@@ -23,6 +23,7 @@ from crpbot.live.address import Address
 PATIENCE = 30
 """Seconds that a writer waits for the others."""
 LOCK = 0x637270626F74  # "crpbot"
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _WRITES = "crpbot_writes"
 
 
@@ -118,8 +119,8 @@ class Store:
             try:
                 with closing(sqlite3.connect(self.address.file, timeout=PATIENCE)) as connection:
                     connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.OperationalError as error:  # it does not wait when another one opens the file
-                if time.monotonic() > until:
+            except sqlite3.OperationalError as error:  # it does not always wait when another one is using the file
+                if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > until:
                     raise self._error(str(error)) from None
                 time.sleep(0.02)
             else:

@@ -13,7 +13,7 @@ Numbers = tuple[float, ...]  # open, high, low, close, volume
 
 _KEPT = 15 * MINUTE
 _TAIL = 1_000
-"""A trade may come so many milliseconds after its minute: a line that is cut before takes the minute with it."""
+"""Messages may change places by so many milliseconds: by so much a line has to begin before a minute and to end after it."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Tape:
                 minute.trades = {}
 
     def _minute(self, market: str, time: int) -> _Minute | None:
-        if market not in self._names or not 0 <= self._since <= time:
+        if market not in self._names or not 0 <= self._since <= time - _TAIL:
             return None
         return self._minutes.setdefault((self._names[market], time), _Minute())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crpbot.dataset.labels import DOWN, UP
+from crpbot.dataset.labels import DOWN, UNLABELLED, UP
 from crpbot.errors import CheckpointError
 from crpbot.market.candles import Candles
 from crpbot.market.source import SourceKind
@@ -33,7 +33,7 @@ from crpbot.signals.earnings import (
 )
 from crpbot.signals.ensemble import THRESHOLD, Floats, spoken
 from crpbot.signals.follow import Costs, Followed, Rows, Timing, follow, one_at_a_time, timing_of
-from crpbot.signals.hear import UNLABELLED, Heard, Voice
+from crpbot.signals.hear import Heard, Voice
 from crpbot.signals.plan import ATR_PRESET, Preset, make_plans, preset_of
 from crpbot.signals.rules import UNKNOWN, MarketRules
 from crpbot.signals.threshold import Choice, Threshold, by_accuracy, by_value, fixed

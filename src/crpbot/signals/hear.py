@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crpbot.dataset.assemble import compact, labelled_rows
 from crpbot.dataset.features.compute import compute_features, rows_with_features
 from crpbot.dataset.features.sets import average_true_range
-from crpbot.dataset.labels import LabelRule, classify, fit_theta, label_digest, label_moves, of_stand_ins
+from crpbot.dataset.labels import UNLABELLED, LabelRule, classify, fit_theta, label_digest, label_moves, of_stand_ins
 from crpbot.errors import PlanError
 from crpbot.market.candles import Candles
 from crpbot.quality.diagnosis import check_enough
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint, Label, Origin
     from crpbot.model.recipe import Recipe
     from crpbot.model.subject import Subject
-
-UNLABELLED = -1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
