@@ -36,6 +36,7 @@ class Receiver:
     script: list[int | str] = field(default_factory=list)
     always: int | str = 200
     refuses: str = "\0"
+    elsewhere: str = ""
     release: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -70,6 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         echo = {"ok": status == 200, "result": {}, "description": f"{self.path} {self.headers} {body}"}  # all that it was told
         answer = json.dumps(echo).encode()
         self.send_response(status)
+        if box.elsewhere:
+            self.send_header("Location", box.elsewhere)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

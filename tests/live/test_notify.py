@@ -100,6 +100,16 @@ def test_a_failure_is_tried_again_later_and_not_before(server: Receiver, fate: i
     assert server.titles == ([] if fate == "refused" else ["LONG"])
 
 
+def test_a_redirect_is_a_failure_and_tells_nobody_elsewhere(server: Receiver, other: Receiver) -> None:
+    server.always, server.elsewhere = 307, f"http://127.0.0.1:{other.port}/hook"
+    clock = Hand()
+    notifier = Notifier(at(server.address), Box(), clock)
+    notifier.tell("a", "LONG", "body", until=clock.now() + HOUR)
+    drive(notifier)
+    assert (notifier.counters().sent, notifier.counters().failed) == (0, 1)
+    assert not other.asked
+
+
 def test_tries_become_rarer_and_end_with_the_message(server: Receiver) -> None:
     server.always = 503
     clock, box = Hand(), Box()
@@ -291,6 +301,10 @@ def test_stopping_does_not_wait_for_a_server_that_hangs_and_keeps_its_message(se
     notifier.tell("a", "LONG", "body", until=clock.now() + HOUR)
     until(lambda: len(server.asked) == 1)
     assert notifier.stop(timeout=0.05) == 1  # the server is let go only after this
+    assert not [
+        one.name for one in threading.enumerate() if "ThreadPool" in one.name
+    ]  # the interpreter would wait for it at its end
+    assert all(one.daemon for one in threading.enumerate() if one.name == "delivery")
     server.release.set()
     assert not box.done
     assert [one.key.partition("@")[0] for one in box.pending(clock.now())] == ["a"]

@@ -112,9 +112,7 @@ def read_frame(path: Path) -> "pl.DataFrame":
     try:
         import polars as pl  # noqa: PLC0415  live runs without it
     except ModuleNotFoundError:
-        raise CandleError(
-            f"{path} needs Polars, which the image for live leaves out; read it where crpbot is installed"
-        ) from None
+        raise CandleError(f"{path} needs Polars, which the image of live leaves out; use a whole installation") from None
 
     if path.suffix not in SUFFIXES:
         raise CandleError(f"a table must be a .parquet or .csv file, found {path}; convert it first")
