@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from crpbot.dataset.labels import UNLABELLED
 from crpbot.live.desk import Desk, Model
 from crpbot.live.journal import Journal
 from crpbot.live.outcome import Outcome, Terms, label_at, settle
 from crpbot.live.records import CheckRecord, Fill, SignalRecord
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.signals.follow import BASIS_POINTS, CUT, OUTCOMES, STOPPED, TIMED, Costs
-from crpbot.signals.hear import UNLABELLED
 
 LOST = "lost from sight"
 """What became of a signal whose candles nobody saw: the process was away for too long, or its model is gone."""

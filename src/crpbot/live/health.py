@@ -110,21 +110,14 @@ def read_health(path: Path) -> tuple[bool, str]:
 
 
 class Meters:
-    """Metrics of the runtime, for Prometheus.
+    """Metrics of the runtime, as Prometheus reads them."""
 
-    Args:
-        host: to listen on.
-        port: to listen on; None measures and tells nobody.
-
-    """
-
-    def __init__(self, *, host: str = "127.0.0.1", port: int | None = None) -> None:
+    def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector  # noqa: PLC0415  an extra
 
         self.registry = CollectorRegistry()
         of, here = ["symbol"], self.registry
         ProcessCollector(registry=here)
-        self._server: Any = None
         self._age = Gauge("crpbot_candle_age_seconds", "Since the newest candle of a market closed.", of, registry=here)
         self._problem = Gauge("crpbot_market_problem", "Whether something is wrong with a market.", of, registry=here)
         self._well = Gauge("crpbot_well", "Whether nothing is wrong.", registry=here)
@@ -153,10 +146,6 @@ class Meters:
             }.items()
         }
         self._told: Counts = Counts()
-        if port is not None:
-            from prometheus_client import start_http_server  # noqa: PLC0415  likewise
-
-            self._server, _ = start_http_server(port, addr=host, registry=here)
 
     def show(self, health: Health, trust: Mapping[tuple[str, str, str], float]) -> None:
         """Show how the runtime is, and the evidence against the confidence of each model, by symbol, stage and what it is of."""
@@ -175,9 +164,3 @@ class Meters:
         for name, counter in self._counts.items():
             counter.inc(getattr(health.counts, name) - getattr(self._told, name))
             setattr(self._told, name, getattr(health.counts, name))
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()

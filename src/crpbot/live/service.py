@@ -17,6 +17,7 @@ from crpbot.live.guard import Guard, Tell
 from crpbot.live.health import Health, Meters, write_health
 from crpbot.live.journal import Journal, open_journal
 from crpbot.live.loop import SETTLE, Loop, Setting
+from crpbot.live.metrics import read_token, serving
 from crpbot.live.roster import Roster
 from crpbot.live.rules import market_rules
 from crpbot.live.states import States
@@ -43,7 +44,7 @@ class Order:
         style: how signals are made.
         paper: whether paper trades are made.
         history: candles of a market from before the start, where somebody has them.
-        metrics_host, metrics_port: where Prometheus finds the metrics; no port is nowhere.
+        metrics_host, metrics_port: where Prometheus finds the metrics; no port is nowhere. Others than this machine need a token.
 
     """
 
@@ -158,7 +159,7 @@ def _run(
     binding: bool,
     until: int | None,
 ) -> None:
-    meters = Meters(host=order.metrics_host, port=order.metrics_port)
+    meters = Meters()
     folder = order.home / ("live" if binding else "replay")
     guard = Guard(registry, journal, tell, binding=binding)
 
@@ -176,10 +177,11 @@ def _run(
     roster.read()  # a ledger that was altered is an error at once, not a silence
     roster.forget()
     setting = Setting(paper=order.paper, until=until, history=order.history)
-    try:
+    with ExitStack() as stack:
+        if order.metrics_port is not None:
+            token = read_token(order.metrics_host, os.environ)
+            stack.enter_context(serving(meters.registry, host=order.metrics_host, port=order.metrics_port, token=token))
         Loop(feed, clock, roster, journal, guard, States(folder), tell, setting, heard=heard).run(each=each)
-    finally:
-        meters.close()
 
 
 def _symbols(order: Order, registry: Registry) -> tuple[str, ...]:
