@@ -68,17 +68,17 @@ class Visitor:
 
 
 class Woken(SystemClock):
-    """The clock of a house for who waits in real time, and is woken or stopped."""
+    """The clock of a house for who waits in real time, `nap` seconds at a time, and is woken or stopped."""
 
-    def __init__(self, house: "House", *, ahead: int = 0) -> None:
+    def __init__(self, house: "House", *, ahead: int = 0, nap: float = 0.02) -> None:
         super().__init__()
-        self._house, self._ahead = house, ahead
+        self._house, self._ahead, self._nap = house, ahead, nap
 
     def now(self) -> int:
         return self._house.now() + self._ahead
 
     def sleep(self, seconds: float) -> None:
-        super().sleep(min(seconds, 0.02))
+        super().sleep(min(seconds, self._nap))
 
 
 @dataclass

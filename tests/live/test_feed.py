@@ -167,6 +167,23 @@ class TestRest:
             assert house.now() > START + 101 * MINUTE
             assert answer.time.tolist() == [START + 99 * MINUTE]
 
+    def test_a_venue_that_does_not_tell_its_time_is_believed_what_was_over_when_it_was_asked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("venues.Handler.date_time_string", lambda *_: "")
+        with scene("coinbase", minute=100.999) as (house, clock, feed):
+            read = house.bars
+
+            def slow(*asked: object) -> object:
+                bars = read(*asked)
+                clock.sleep(2.0)
+                return bars
+
+            house.bars = slow
+            assert feed.fetch(spans(99, 103, ("BTC-USD",)))["BTC-USD"].time.tolist() == [START + 99 * MINUTE]
+            assert len(feed.fetch(spans(99, 103, ("BTC-USD",)))["BTC-USD"]) == 2
+            assert feed.skew is None
+
     @everywhere
     @pytest.mark.parametrize("fault", FAULTS)
     def test_every_kind_of_fault_passes(self, venue: str, fault: str) -> None:

@@ -51,14 +51,16 @@ def soon(what: Callable[[], bool]) -> bool:
 
 
 @contextmanager
-def scene(venue: str, *, ahead: int = 0, symbols: tuple[str, ...] = BOTH, **options) -> Iterator[SimpleNamespace]:
+def scene(
+    venue: str, *, ahead: int = 0, symbols: tuple[str, ...] = BOTH, nap: float = 0.02, **options
+) -> Iterator[SimpleNamespace]:
     from streams import sending
 
     from crpbot.live.feed import RestFeed
     from crpbot.live.stream import StreamFeed
 
     with serving(MARKETS, lambda: FIRST, clock=True) as house, sending(house, venue) as station:
-        clock = Woken(house, ahead=ahead)
+        clock = Woken(house, ahead=ahead, nap=nap)
         rest = RestFeed(venue, symbols, Visitor(house, ahead=ahead), address=house.address)
         feed = StreamFeed(venue, symbols, clock, rest=rest, address=station.address, **options)
         seen: dict[str, dict[int, tuple[float, ...]]] = {symbol: {} for symbol in symbols}
@@ -95,18 +97,21 @@ def due(here: SimpleNamespace, *, since: int = FIRST) -> set[int]:
 @everywhere
 @pytest.mark.parametrize("ahead", [-10_000, 0, 10_000])
 def test_each_minute_ends_the_waiting_and_the_stream_and_rest_say_the_same(venue: str, ahead: int) -> None:
-    with scene(venue, ahead=ahead) as here:
+    with scene(venue, ahead=ahead, nap=3_600.0) as here:
         here.station.play(30_000)
         assert soon(lambda: here.feed.connected)
+        guard = threading.Timer(40.0, here.clock.stop)  # or nothing would end the waiting where nobody wakes it
+        guard.start()
         for minute in range(1, 6):
             player = threading.Timer(0.05, here.station.play, (MINUTE,))
             player.start()
             here.feed.wait(FIRST + 3_600_000)
-            assert here.clock.now() < FIRST + 3_600_000
+            assert not here.clock.stopped
             assert here.house.now() >= FIRST + minute * MINUTE
             player.join()
             assert soon(here.heard)
             here.fetch()
+        guard.cancel()
         assert all(set(seen) == due(here) for seen in here.seen.values())
         assert (here.feed.agreements, here.feed.disagreements, here.feed.reconnects) == (8, 0, 0)  # 4 whole minutes of 2
         assert here.feed.skew == pytest.approx(-ahead / 1_000, abs=2.0)  # on this clock a request may take seconds

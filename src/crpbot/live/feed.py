@@ -201,7 +201,7 @@ class RestFeed:
 
     def _pages(self, line: _Line, symbol: str, span: Span) -> Candles:
         rows: list[Row] = []
-        until = min(span[1], closed_by(self._clock.now()))
+        until = min(span[1], closed_by(self._clock.now()))  # by our clock, before the venue is asked
         if span[0] >= until:
             return candles_of(self._manner, symbol, [], span, after=_REFUSED)
         for page in pages([(span[0], until + MINUTE)], self._venue.page):  # one more: its row proves that the one before is over
@@ -211,15 +211,14 @@ class RestFeed:
         return candles_of(self._manner, symbol, rows, (span[0], until), after=_REFUSED)
 
     def _over_by(self, line: _Line, rows: Sequence[Row]) -> int:
-        """Return the first minute of an answer that may not have been over, by either clock, when the answer was made."""
+        """Return the first minute of an answer that may not have been over, by the venue's clock, when the answer was made."""
         received, told = self._clock.now(), told_by(line.client)
-        ours = closed_by(line.sent)
         if told is None:
-            return ours
+            return sys.maxsize  # ours has to do
         self._skew = (told + 500 - (line.sent + received) / 2) / 1_000
         surely = closed_by(told - max(received - line.sent, 0))
         newest = max((row[0] for row in rows if row[0] <= told), default=-sys.maxsize)
-        return min(ours, max(surely, newest))
+        return max(surely, newest)
 
     @contextmanager
     def _line(self) -> Iterator[_Line]:
