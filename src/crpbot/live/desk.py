@@ -26,7 +26,8 @@ FORMAT = "crpbot.live-market/1"
 FEWEST_KEPT = 120
 """Candles that are kept at least; more where a label or a trade lasts longer."""
 
-_Row: TypeAlias = tuple[int, float, float, float, float, float]
+Row: TypeAlias = tuple[int, float, float, float, float, float]
+"""One closed candle as numbers: open time in milliseconds of UTC, open, high, low, close, volume."""
 Key: TypeAlias = tuple[str, int]
 """What features of a model have to be fed: the digest of their program, and the missing minutes that they bear."""
 
@@ -146,23 +147,23 @@ class Inputs:
 
     def learn(self, candles: Candles) -> None:
         """Take candles that nobody has to speak of."""
-        for row in range(len(candles)):
-            self.push(candles[row : row + 1])
+        for row in rows_of(candles):
+            self.push(row)
 
-    def push(self, candle: Candles) -> None:
+    def push(self, row: Row) -> None:
         """Take the next closed candle: `values`, shape `(n_features,)`, `atr` and `why` are of it from now on."""
         before, self.why = self._live.rows, ""
         try:
-            self.values = self._live.push(candle)
+            self.values = self._live.push_numbers(*row)
         except DatasetError as error:
             self.values, self.why = None, str(error)
-        ranges = self._atr.push(candle)
+        ranges = self._atr.push_numbers(*row)
         self.atr = math.nan if ranges is None else float(ranges[0])
         if before and self._live.rows == 1:  # a new segment: this is its beginning
             self._sure = True
             self._day.clear()
         if self.values is not None:
-            self._day.take(int(candle.time[0]), self.values)
+            self._day.take(row[0], self.values)
         if not self.why:
             self.why = self._missing()
 
@@ -217,7 +218,7 @@ class Desk:
         self.next: int | None = None
         self.models: tuple[Model, ...] = ()
         self._inputs: dict[Key, Inputs] = {}
-        self._kept: deque[_Row] = deque(maxlen=FEWEST_KEPT)
+        self._kept: deque[Row] = deque(maxlen=FEWEST_KEPT)
 
     def serve(self, models: Sequence[Model]) -> None:
         """Let these models speak from now on, and no others; inputs that another one has, too, go on as they are."""
@@ -254,23 +255,23 @@ class Desk:
         """Take candles that nobody has to speak of; the first ones."""
         for inputs in self._inputs.values():
             inputs.learn(candles)
-        self._keep(candles)
+        self._kept.extend(rows_of(candles))
 
     def remember(self, candles: Candles) -> None:
         """Put older candles before those that are kept: what is still open looks at them."""
-        rows = {row[0]: row for row in (*_rows(candles), *self._kept)}
+        rows = {row[0]: row for row in (*rows_of(candles), *self._kept)}
         self._kept = deque((rows[time] for time in sorted(rows)), maxlen=self._kept.maxlen)
 
-    def take(self, candle: Candles, *, now: int) -> tuple[Said, ...]:
+    def take(self, row: Row, *, now: int) -> tuple[Said, ...]:
         """Take the next closed candle, and return what each model says of it."""
         for inputs in self._inputs.values():
-            inputs.push(candle)
-        self._keep(candle)
-        time = int(candle.time[0])
+            inputs.push(row)
+        self._kept.append(row)
+        time = row[0]
         self.next = time + MINUTE
-        return tuple(Said(model=model, candle=time, signal=self._say(model, candle, now)) for model in self.models)
+        return tuple(Said(model=model, candle=time, signal=self._say(model, row, now)) for model in self.models)
 
-    def _say(self, model: Model, candle: Candles, now: int) -> Signal:
+    def _say(self, model: Model, row: Row, now: int) -> Signal:
         inputs = self._inputs[model.key]
         heard = drift = None
         if inputs.values is not None and not inputs.why:
@@ -278,8 +279,8 @@ class Desk:
             if max(heard[0], heard[2]) >= model.speech.threshold:  # nobody asks for the drift of what is not said
                 drift = drift_of(model.checkpoint, inputs.day())
         moment = Moment(
-            candle=int(candle.time[0]),
-            close=float(candle.close[0]),
+            candle=row[0],
+            close=row[4],
             atr=inputs.atr,
             probabilities=heard,
             drift=drift,
@@ -296,9 +297,6 @@ class Desk:
         rows = [row for row in self._kept if row[0] >= since]
         columns = np.array([row[1:] for row in rows], np.float64).reshape(-1, 5)
         return Candles(np.array([row[0] for row in rows], np.int64), *columns.T)
-
-    def _keep(self, candles: Candles) -> None:
-        self._kept.extend(_rows(candles))
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain JSON types; `restore` reads it back."""
@@ -333,10 +331,11 @@ class Desk:
         self._kept.extend(kept)
 
 
-def _row(time: int, first: float, high: float, low: float, last: float, volume: float) -> _Row:
+def _row(time: int, first: float, high: float, low: float, last: float, volume: float) -> Row:
     return int(time), float(first), float(high), float(low), float(last), float(volume)
 
 
-def _rows(candles: Candles) -> Iterable[_Row]:
+def rows_of(candles: Candles) -> Iterable[Row]:
+    """Return candles one by one, as numbers."""
     columns = (candles.time, candles.open, candles.high, candles.low, candles.close, candles.volume)
     return zip(*(column.tolist() for column in columns), strict=True)

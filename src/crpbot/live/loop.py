@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from crpbot.errors import CrpbotError, ExchangeError, JournalError, RegistryError
 from crpbot.live.clock import WakingClock
-from crpbot.live.desk import Desk, Model, Said
+from crpbot.live.desk import Desk, Model, Said, rows_of
 from crpbot.live.feed import Answers, Feed
 from crpbot.live.follow_up import FollowUp
 from crpbot.live.guard import Guard, Tell
@@ -208,7 +208,8 @@ class Loop:
                 desk.learn(candles)
                 desk.next = int(candles.time[-1]) + MINUTE
             return said
-        for row, time in enumerate(candles.time.tolist()):
+        for row in rows_of(candles):
+            time = row[0]
             if time > desk.next:
                 if now - (desk.next + MINUTE) < PATIENCE:
                     return said  # it may still come, and nobody speaks before that
@@ -216,7 +217,7 @@ class Loop:
                 self._event("gap", f"{desk.symbol} has no candle from {utc(desk.next)} to {utc(time - MINUTE)}", desk.symbol)
             self.counts.candles += 1
             self.counts.late += now - (time + MINUTE) > LATE
-            said += desk.take(candles[row : row + 1], now=now)
+            said += desk.take(row, now=now)
         if span[1] < now - PATIENCE - MINUTE and desk.next < span[1]:
             desk.next = span[1]  # nothing more is there, and nothing more will come
         return said

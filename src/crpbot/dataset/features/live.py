@@ -79,8 +79,8 @@ class LiveFeatures:
     def follow(self, candles: Candles) -> Iterator[NDArray[np.float64] | None]:
         """Yield what `push` returns for each of `candles`."""
         columns = (getattr(candles, name).tolist() for name in ("time", *COLUMNS))
-        for time, open_, high, low, close, volume in zip(*columns, strict=True):
-            yield self._push(time, {"open": open_, "high": high, "low": low, "close": close, "volume": volume})
+        for numbers in zip(*columns, strict=True):
+            yield self.push_numbers(*numbers)
 
     def push(self, candle: Candles) -> NDArray[np.float64] | None:
         """Take the next closed candle and return its features, shape `(len(features),)`.
@@ -97,13 +97,16 @@ class LiveFeatures:
             raise CandleError(f"one candle must be pushed at a time, found {len(candle)}; use follow for several")
         return next(self.follow(candle))
 
-    def _push(self, time: int, candle: Mapping[str, float]) -> NDArray[np.float64] | None:
+    def push_numbers(
+        self, time: int, open_: float, high: float, low: float, close: float, volume: float
+    ) -> NDArray[np.float64] | None:
+        """Do what `push` does for a candle that somebody has checked already, given as plain numbers."""
         if self._time is not None:
             if time <= self._time:
                 raise CandleError(f"candles must come in order: the last one is {utc(self._time)}, found {utc(time)}; drop it")
             if time - self._time > MINUTE * (1 + self.max_gap_minutes):
                 self._begin()
-        self._advance(candle)
+        self._advance({"open": open_, "high": high, "low": low, "close": close, "volume": volume})
         self._time = time
         if self._rows <= self.features.warm_up:
             return None
