@@ -19,7 +19,8 @@ def command(
     """Let a model speak, if it is sound.
 
     MODEL is diagnosed again on CANDLES, since no stored verdict counts; if it passes every market gate, it speaks for its symbol
-    from now on. Where only the alarm (accuracy over 60 %) rings, the audit decides. Exit 1 when it is refused.
+    from now on. Where only the alarm (accuracy over 60 %) rings, the audit decides. Exit 1 when it is refused. With
+    --override REASON a refused model gets into shadow, where it rehearses, and never further.
 
     Example: crpbot promote models/BTC-USD --candles candles/
     """
@@ -39,5 +40,5 @@ def command(
         print_audit(found.audit)
     print_reasons(found.judgement)
     console().print(found.decision.reason, soft_wrap=True, markup=False)
-    if found.decision.stage != "live":
+    if found.decision.stage != ("shadow" if override.strip() and found.decision.stage != "live" else "live"):
         raise typer.Exit(1)
