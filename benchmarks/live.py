@@ -87,7 +87,7 @@ def ours(folder: Path, markets: int, threshold: float, minutes: int) -> dict[str
         return journal.outbox.put(key, title, body, now=clock.now(), until=until)
 
     feed = ReplayFeed(dict.fromkeys(symbols, candles), clock)
-    roster = Everybody(registry, journal, symbols, style=style, rules={})
+    roster = Everybody(registry, journal, symbols, style=style, find_rules=None)
     guard = Guard(registry, journal, tell, binding=False)
     loop = Loop(feed, clock, roster, journal, guard, States(home / "live"), tell, Setting())
     began = time.perf_counter()

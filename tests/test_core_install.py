@@ -120,7 +120,7 @@ def test_a_promoted_model_speaks(packages: Path, folder: Path, tmp_path: Path) -
     verdict = dataclasses.replace(
         judgement.verdict, results=tuple(dataclasses.replace(one, passed=True) for one in judgement.verdict.results)
     )
-    Registry(home / "registry").record(dataclasses.replace(judgement, verdict=verdict), file, now=0)
+    Registry(home / "registry").record(dataclasses.replace(judgement, verdict=verdict), file, now=2_000_000_000_000)
     fresh = shifted_to_now(market()[-3_000:])
     write_candles(fresh, tmp_path / "BTC-USD.parquet")
     done = crpbot(packages, "signal", "--home", home, "--candles", tmp_path / "BTC-USD.parquet", "--json")
@@ -157,7 +157,7 @@ def test_a_form_that_was_put_beside_a_promoted_model_does_not_speak(folder: Path
     judgement = diagnose(file, market(), source="synthetic")
     verdict = dataclasses.replace(judgement.verdict, results=())
     registry = Registry(tmp_path / "registry")
-    registry.record(dataclasses.replace(judgement, verdict=verdict), file, now=0)
+    registry.record(dataclasses.replace(judgement, verdict=verdict), file, now=2_000_000_000_000)
     (entry,) = registry.entries()
     assert registry.deployed(entry).read_bytes() == honest
 

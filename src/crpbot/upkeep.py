@@ -75,23 +75,26 @@ def promote(
 
 
 def due(registry: Registry, symbols: Sequence[str], *, now: int, within_days: int | None) -> tuple[Entry, ...]:
-    """Return the live models that are to be retrained.
+    """Return the live models that are to be retrained, and those that were live until they were demoted.
 
     Args:
         registry: of them.
         symbols: that are meant; none is all.
         now: milliseconds of UTC.
-        within_days: only those that expire so soon, or have; None is all.
+        within_days: only those that expire so soon, have, or were demoted; None is all.
 
     Raises:
         RegistryError: a symbol has no live model.
 
     """
-    live = {entry.symbol: entry for entry in registry.entries() if entry.stage == "live"}
+    entries = registry.entries()
+    live = {entry.symbol: entry for entry in entries if entry.demoted} | {
+        entry.symbol: entry for entry in entries if entry.stage == "live"
+    }
     if unknown := [symbol for symbol in symbols if symbol not in live]:
         raise RegistryError(f"what is retrained must be live, found no live model of {', '.join(unknown)}; promote one first")
     chosen = [live[symbol] for symbol in symbols or sorted(live)]
-    return tuple(one for one in chosen if within_days is None or one.expired(now + within_days * DAY))
+    return tuple(one for one in chosen if within_days is None or one.demoted or one.expired(now + within_days * DAY))
 
 
 def retrain(

@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judgement = diagnose(file, market(), source="synthetic")
     passed = tuple(dataclasses.replace(result, passed=True) for result in judgement.verdict.results)
     good = dataclasses.replace(judgement, verdict=dataclasses.replace(judgement.verdict, results=passed))
-    Registry(folder / "home" / "registry").record(good, file, now=0)
+    Registry(folder / "home" / "registry").record(good, file, now=2_000_000_000_000)
     return folder
 
 

@@ -6,7 +6,7 @@ import pytest
 from live.worlds import batch_signals, promoted, without
 from models import market
 
-from crpbot.errors import ExchangeError, RegistryError
+from crpbot.errors import ExchangeError, JournalError, RegistryError
 from crpbot.live.clock import ReplayClock
 from crpbot.live.desk import Style
 from crpbot.live.feed import ReplayFeed
@@ -63,6 +63,11 @@ def assert_same(found: list[SignalRecord], wanted: dict[int, object]) -> None:
         assert there == here
 
 
+def later(candles: Candles, by: int = 12_000) -> Candles:
+    """Return the same candles, some minutes later: after the model was promoted."""
+    return dataclasses.replace(candles, time=candles.time + by * MINUTE)
+
+
 class World:
     """A loop whose every part is at hand."""
 
@@ -71,7 +76,7 @@ class World:
         self.journal: Journal = open_journal(home / "journal.db")
         self.told: list[tuple[str, str, str]] = []
         self.feed = feed or ReplayFeed({"BTC-USD": candles}, self.clock)
-        roster = Roster(self.registry, self.journal, ("BTC-USD",), style=STYLE, rules={})
+        roster = Roster(self.registry, self.journal, ("BTC-USD",), style=STYLE, find_rules=None)
         self.guard = Guard(self.registry, self.journal, self.tell, binding=True)
         self.loop = Loop(
             self.feed, self.clock, roster, self.journal, self.guard, States(home / "live"), self.tell, Setting(paper=True)
@@ -272,7 +277,7 @@ def test_a_rewritten_ledger_is_seen_by_what_was_said_under_the_old_one(tmp_path:
             {"BTC-USD": market()},
             speed=0,
             watch=Watch(),
-        ) if False else Roster(registry, world.journal, (), style=STYLE, rules={}).read()
+        ) if False else Roster(registry, world.journal, (), style=STYLE, find_rules=None).read()
 
 
 def test_an_altered_model_is_silent_while_others_may_speak(tmp_path: Path, models: Path) -> None:
@@ -300,8 +305,9 @@ def test_confidence_that_does_not_come_true_sends_a_model_back_to_shadow_and_peo
 
     monkeypatch.setattr(Checkpoint, "predict", reversed_)
     registry = promoted(tmp_path, models)
-    world = World(tmp_path, market(), start=BEGIN)
-    while registry.entries()[0].stage == "live" and world.clock.now() < int(market().time[-1]):
+    candles = later(market())
+    world = World(tmp_path, candles, start=int(candles.time[2_600]))
+    while registry.entries()[0].stage == "live" and world.clock.now() < int(candles.time[-1]):
         world.play(world.clock.now() + 60 * MINUTE)
     (entry,) = registry.entries()
     assert entry.stage == "shadow"
@@ -317,8 +323,11 @@ def test_confidence_that_does_not_come_true_sends_a_model_back_to_shadow_and_peo
 
 def test_an_honest_model_is_left_alone(tmp_path: Path, models: Path) -> None:
     registry = promoted(tmp_path, models)
-    world = World(tmp_path, market(), start=BEGIN)
-    world.play(BEGIN + 3_000 * MINUTE)
+    candles = later(market())
+    start = int(candles.time[2_600])
+    world = World(tmp_path, candles, start=start)
+    world.play(start + 3_000 * MINUTE)
+    assert world.guard.evidence["BTC-USD", "live", "signals"] < 100
     assert registry.entries()[0].stage == "live"
     assert not [key for key, _, _ in world.told if not key.startswith(("signal:", "stale:", "expire"))]
 
@@ -341,7 +350,6 @@ def test_a_live_model_that_expires_is_silent_and_people_are_told_three_days_ahea
 
 
 def test_what_cannot_be_written_is_kept_and_written_later(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crpbot.errors import JournalError
 
     registry = promoted(tmp_path, models)
     candles = market()[:2_800]
@@ -400,3 +408,192 @@ def test_paper_trades_are_those_of_a_backtest(tmp_path: Path, models: Path) -> N
         earned = sides[candle] * (left.price - entered.price) * entered.size - entered.fee - left.fee
         assert earned == pytest.approx(wanted[candle], rel=1e-6, abs=1e-6)
     assert len(wanted) > 20
+
+
+# What went wrong once
+
+
+def wait_for(world: World, minute: int) -> Health:
+    return world.play(BEGIN + minute * MINUTE)
+
+
+def test_an_end_in_the_middle_of_a_turn_saves_nothing_that_was_not_written(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:2_700]
+    world = World(tmp_path, candles, start=BEGIN)
+    wait_for(world, 30)
+    with monkeypatch.context() as interrupted:
+
+        def ctrl_c(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        interrupted.setattr(type(world.loop._scribe), "write", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            world.loop.run()
+    again = World(tmp_path, candles, start=world.clock.now())
+    again.play(int(candles.time[-1]) + MINUTE + SETTLE + 1)
+    found = list(reversed(again.journal.signals(limit=1_000)))
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+
+
+def test_an_outage_of_hours_loses_no_signal_and_no_outcome(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:3_400]
+    world = World(tmp_path, candles, start=BEGIN)
+    down = {(BEGIN // MINUTE) + 60 + minute for minute in range(600)}
+    world.feed = world.loop._feed = Late({"BTC-USD": candles}, world.clock, late={}, down=down)
+    world.play(int(candles.time[-1]) + MINUTE + SETTLE + 1)
+    found = list(reversed(world.journal.signals(limit=1_000)))
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+    settled = [one for one in found if one.candle < candles.time[-60]]
+    assert settled
+    assert {one.outcome is not None and one.outcome.label is not None for one in settled} == {True}
+    late = {one.id for one in found if one.status == "expired"}
+    assert late
+    assert not [one for one in late if world.journal.paper.fills(one)]  # nobody could follow them
+
+
+def test_another_model_does_not_take_the_candles_away_that_open_signals_look_at(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    wait_for(world, 40)
+    registry.retire(registry.entries()[0], now=0, why="to see what becomes of what it said")
+    wait_for(world, 200)
+    assert world.loop.health().markets["BTC-USD"].problem == "no model of it is live or in shadow"
+    found = world.journal.signals(limit=1_000)
+    assert found
+    assert all(one.outcome is not None and one.outcome.label is not None for one in found)
+    assert max(one.candle for one in found) <= BEGIN + 40 * MINUTE
+
+
+def test_a_second_replay_says_the_same_as_the_first(tmp_path: Path, models: Path) -> None:
+    promoted(tmp_path, models)
+    counts = []
+    for _ in range(2):
+        healths: list[Health] = []
+        replay(order(tmp_path), {"BTC-USD": market()[:2_700]}, speed=0, start=BEGIN, watch=Watch(health=healths.append))
+        counts.append(healths[-1].counts)
+    assert counts[0] == counts[1]
+    assert counts[0].signals > 20
+    with pytest.raises(JournalError, match="a journal of its own"):
+        replay(
+            dataclasses.replace(order(tmp_path), journal=str(tmp_path / "journal.db")),
+            {"BTC-USD": market()},
+            speed=0,
+            watch=Watch(),
+        )
+
+
+def test_inputs_of_a_new_model_wait_for_history_however_long_the_venue_is_away(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:3_100]
+    world = World(tmp_path, candles, start=BEGIN)
+    wait_for(world, 20)
+    desk = world.loop._desks["BTC-USD"]
+    desk._inputs.clear()  # as when another feature set is promoted
+    down = {(BEGIN // MINUTE) + 20 + minute for minute in range(15)}
+    world.feed = world.loop._feed = Late({"BTC-USD": candles}, world.clock, late={}, down=down)
+    world.loop._roster.forget()
+    assert "it waits for history" in wait_for(world, 30).markets["BTC-USD"].problem
+    world.play(int(candles.time[-1]) + MINUTE + SETTLE + 1)
+    wanted = batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN)
+    found = {one.candle for one in world.journal.signals(limit=1_000)}
+    assert {candle for candle in wanted if candle > BEGIN + 36 * MINUTE} <= found
+
+
+class Skewed(ReplayFeed):
+    """A venue that tells its time."""
+
+    skew: float | None = None
+
+    def fetch(self, spans):
+        self.skew = (self.true - self._clock.now()) / 1_000 if self.true is not None else None
+        limit = self.true // MINUTE * MINUTE if self.true is not None else None
+        answers = super().fetch(spans)
+        return {symbol: part if limit is None else part[: int(part.time.searchsorted(limit))] for symbol, part in answers.items()}
+
+    true: int | None = None
+
+
+def test_a_clock_that_jumps_ahead_and_is_set_right_loses_nothing(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:2_900]
+    world = World(tmp_path, candles, start=BEGIN)
+    world.feed = world.loop._feed = feed = Skewed({"BTC-USD": candles}, world.clock)
+    wait_for(world, 30)
+    right = world.clock.now()
+    feed.true = right
+    world.clock._start += 5 * 1440 * MINUTE
+    for _ in range(4):
+        world.loop.turn()
+    assert "the venue's clock is" in " ".join(world.loop.health().problems)
+    world.loop._save("BTC-USD")
+    world.clock._start = right
+    feed.true = None
+    feed.skew = 0.0
+    world.play(int(candles.time[-1]) + MINUTE + SETTLE + 1)
+    found = list(reversed(world.journal.signals(limit=1_000)))
+    assert [one.candle for one in found] == sorted(batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+
+
+def test_with_a_clock_that_is_behind_nothing_stale_is_told(tmp_path: Path, models: Path) -> None:
+    promoted(tmp_path, models)
+    world = World(tmp_path, market()[:2_700], start=BEGIN)
+    world.feed = world.loop._feed = feed = Skewed({"BTC-USD": market()[:2_700]}, world.clock)
+    feed.fetch = lambda spans: ReplayFeed.fetch(feed, spans)
+    feed.skew = 1_200.0
+    health = wait_for(world, 60)
+    assert not health.well
+    assert {one.status for one in world.journal.signals(limit=1_000)} == {"expired"}
+    assert not [key for key, _, _ in world.told if key.startswith("signal:")]
+
+
+def test_a_journal_that_does_not_answer_is_asked_once_a_turn(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    wait_for(world, 100)
+    asked = []
+
+    def gone(*_: object) -> None:
+        asked.append(world.clock.now())
+        raise JournalError("the journal must do what it is asked, found it locked")
+
+    with monkeypatch.context() as away:
+        away.setattr(type(world.journal.store), "writing", gone)
+        health = wait_for(world, 160)
+    assert "locked" in health.problems[0]
+    assert len(set(asked)) == len(asked)
+
+
+def test_what_is_not_well_is_not_called_well(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    world = World(tmp_path, market(), start=BEGIN)
+    assert wait_for(world, 5).well
+    world.loop._roster.symbols = ("BTC-USD", "ETH-USD")
+    assert world.loop.health().markets["ETH-USD"].problem == "no model of it is live or in shadow"
+    registry.retire(registry.entries()[0], now=0, why="x")
+    world.loop._roster.symbols = ("BTC-USD",)
+    assert not wait_for(world, 10).well
+
+
+def test_history_that_ends_before_the_start_is_not_spoken_of(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:2_750]
+    world = World(tmp_path, candles, start=BEGIN)
+    world.loop._setting = Setting(history=lambda _: market()[:2_000])  # it ends ten hours before
+    world.play(int(candles.time[-1]) + MINUTE + SETTLE + 1)
+    found = list(reversed(world.journal.signals(limit=10_000)))
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+
+
+def test_one_runtime_at_a_time_works_in_a_home(tmp_path: Path) -> None:
+    from crpbot.live.service import _alone
+
+    with _alone(tmp_path / "live"), pytest.raises(RegistryError, match="one runtime at a time"), _alone(tmp_path / "live"):
+        pass
+    with _alone(tmp_path / "live"):
+        pass

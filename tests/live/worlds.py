@@ -48,7 +48,7 @@ def promoted(home: Path, models: Path, *, stage: str = "live", epochs: int = 4) 
     file, judgement = judged(models / str(epochs), epochs)
     if stage == "shadow":
         judgement = dataclasses.replace(judgement, verdict=dataclasses.replace(judgement.verdict, table="seed"))
-    decision = registry.record(judgement, file, now=int(market().time[2_000]))
+    decision = registry.record(judgement, file, now=int(market().time[-1]))
     assert decision.stage == stage, decision
     return registry
 
@@ -94,6 +94,8 @@ def batch_signals(
             probabilities=probabilities[place],
             drift=drift_of(speaker, day.mean()),
         )
+        if day.mean() is None:
+            continue  # nobody speaks before drift can be told
         signal = say(speech, moment, now=time + MINUTE + 1_500)
         if time >= since and signal.plan is not None:
             said[time] = signal

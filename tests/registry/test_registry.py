@@ -22,6 +22,7 @@ from crpbot.registry.registry import DAY, Entry, Registry, decide
 from crpbot.registry.stages import MOVES, STAGES, move
 
 pytestmark = pytest.mark.slow  # they train and diagnose
+NOW = 1_900_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +124,12 @@ def test_nothing_leads_to_live_but_a_fresh_judgement_and_a_rollback_to_what_was_
 def test_a_model_is_kept_by_its_digest_and_a_refusal_changes_nothing(tmp_path: Path, judgement: Judgement, file: Path) -> None:
     registry = Registry(tmp_path)
     assert (registry.entries(), registry.head()) == ((), START)
-    refused = registry.record(judgement, file, now=0)
+    refused = registry.record(judgement, file, now=NOW)
     (candidate,) = registry.entries(every=True)
     assert (refused.stage, candidate.stage, registry.entries()) == (None, "candidate", ())
-    assert registry.record(passing(judgement), file, now=60_000).stage == "live"
-    registry.record(judgement, file, now=120_000)
-    assert registry.record(passing(judgement, source="synthetic"), file, now=180_000).stage is None  # proves less
+    assert registry.record(passing(judgement), file, now=NOW + 60_000).stage == "live"
+    registry.record(judgement, file, now=NOW + 120_000)
+    assert registry.record(passing(judgement, source="synthetic"), file, now=NOW + 180_000).stage is None  # proves less
     (live,) = registry.entries(every=True)
     assert live.stage == "live"
     place = tmp_path / "models" / live.sha256
@@ -170,27 +171,69 @@ def test_a_model_expires_and_only_a_fresh_pass_makes_it_last_longer(
     tmp_path: Path, judgement: Judgement, second: Judgement, file: Path, other: Path
 ) -> None:
     registry, last = Registry(tmp_path), judgement.diagnosis.data.last
-    registry.record(passing(judgement), file, now=0)
+    registry.record(passing(judgement), file, now=NOW)
     later = dataclasses.replace(judgement.diagnosis, data=dataclasses.replace(judgement.diagnosis.data, last=last + DAY))
-    registry.record(dataclasses.replace(judgement, diagnosis=later), file, now=0)
+    registry.record(dataclasses.replace(judgement, diagnosis=later), file, now=NOW)
     (entry,) = registry.entries()
     assert (entry.proven_until, entry.expires) == (last, last + MINUTE + 30 * DAY)  # a refusal proves nothing
     assert [entry.expired(entry.expires - 1), entry.expired(entry.expires)] == [False, True]
-    registry.record(passing(dataclasses.replace(judgement, diagnosis=later)), file, now=0)
+    registry.record(passing(dataclasses.replace(judgement, diagnosis=later)), file, now=NOW)
     assert registry.entries()[0].expires == last + DAY + MINUTE + 30 * DAY
-    registry.record(passing(second), other, now=0)
+    registry.record(passing(second), other, now=NOW)
     with pytest.raises(RegistryError, match="must not have expired"):
         registry.rollback("BTC-USD", now=last + 60 * DAY)
 
 
 def test_an_override_gets_into_shadow_and_never_further(tmp_path: Path, judgement: Judgement, file: Path) -> None:
     registry = Registry(tmp_path)
-    assert registry.record(judgement, file, now=0, override="I want to watch it").stage == "shadow"
+    assert registry.record(judgement, file, now=NOW, override="I want to watch it").stage == "shadow"
     (entry,) = registry.entries()
     assert (entry.stage, entry.override) == ("shadow", "I want to watch it")
     assert "too-good" in entry.reason
-    assert registry.record(passing(judgement), file, now=0, override="not needed").stage == "live"
+    assert registry.record(passing(judgement), file, now=NOW, override="not needed").stage == "live"
     assert registry.entries()[0].override == ""
+
+
+def test_a_rollback_passes_over_what_was_demoted_or_failed_since(
+    tmp_path: Path, judgement: Judgement, second: Judgement, file: Path, other: Path
+) -> None:
+    now = judgement.diagnosis.data.last
+    for number, since in enumerate(("override", "rehearse", "refuse", "demote")):
+        registry = Registry(tmp_path / str(number))
+        registry.record(passing(judgement), file, now=now)
+        if since == "demote":
+            registry.demote(registry.entries()[0], now=now, why="it promised too much")
+        registry.record(passing(second), other, now=now)
+        if since == "override":
+            registry.record(judgement, file, now=now, override="to look at it")
+        elif since == "rehearse":
+            registry.record(passing(judgement, table="seed"), file, now=now)
+        elif since == "refuse":
+            registry.record(judgement, file, now=now)
+        with pytest.raises(RegistryError, match="must have an earlier live model"):
+            registry.rollback("BTC-USD", now=now)
+
+
+def test_candles_of_the_future_prove_nothing(tmp_path: Path, judgement: Judgement, file: Path) -> None:
+    registry = Registry(tmp_path)
+    with pytest.raises(RegistryError, match="must be proven on candles of the past"):
+        registry.record(passing(judgement), file, now=judgement.diagnosis.data.last - MINUTE)
+    assert registry.lines() == ()
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path, judgement: Judgement, file: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.record(passing(judgement), file, now=NOW)
+    (entry,) = registry.entries()
+    path = registry.deployed(entry)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RegistryError, match="found another or none"):
+        registry.speaker(entry)
+    registry.path.unlink()
+    registry.path.mkdir()
+    with pytest.raises(RegistryError, match="must be readable"):
+        registry.entries()
 
 
 # What was altered
@@ -200,7 +243,7 @@ def test_every_alteration_of_what_was_promoted_is_seen_when_it_is_loaded(
     tmp_path: Path, judgement: Judgement, file: Path
 ) -> None:
     registry = Registry(tmp_path)
-    registry.record(passing(judgement), file, now=0)
+    registry.record(passing(judgement), file, now=NOW)
     (entry,) = registry.entries()
     stored = tmp_path / "judgements" / f"{entry.diagnosis_sha256}.json"
     assert json.loads(stored.read_text())["passed"]
@@ -220,7 +263,7 @@ def test_every_alteration_of_what_was_promoted_is_seen_when_it_is_loaded(
                 with pytest.raises(RegistryError, match="must be what was kept when the model was judged"):
                     load(entry)
             with pytest.raises(RegistryError, match="must be what was kept"):  # nor can it be promoted again
-                registry.record(passing(judgement), file, now=0) if path.parent.parent.name == "models" else load(entry)
+                registry.record(passing(judgement), file, now=NOW) if path.parent.parent.name == "models" else load(entry)
         path.unlink()
         with pytest.raises(RegistryError, match="found another or none"):
             registry.deployed(entry)
@@ -232,10 +275,10 @@ def test_a_model_of_a_made_up_market_is_not_served_live_whatever_the_ledger_says
     tmp_path: Path, judgement: Judgement, file: Path
 ) -> None:
     registry = Registry(tmp_path)
-    assert registry.record(passing(judgement, trained_on="synthetic"), file, now=0).stage == "shadow"
+    assert registry.record(passing(judgement, trained_on="synthetic"), file, now=NOW).stage == "shadow"
     (entry,) = registry.entries()
     assert registry.speaker(entry).symbol == "BTC-USD"
-    registry._decide(lambda state: state.entries[entry.sha256], "promote", "because I say so", now=0, who="")
+    registry._decide(lambda state: state.entries[entry.sha256], "promote", "because I say so", now=NOW, who="")
     with pytest.raises(RegistryError, match="must have learned from real candles"):
         registry.speaker(registry.entries()[0])
 
@@ -245,7 +288,7 @@ def test_each_line_of_the_ledger_that_is_edited_taken_out_or_put_in_is_seen(
 ) -> None:
     registry = Registry(tmp_path)
     for time_ in range(4):
-        registry.record(passing(judgement) if time_ else judgement, file, now=time_ * 60_000)
+        registry.record(passing(judgement) if time_ else judgement, file, now=NOW + time_ * 60_000)
     honest = registry.path.read_text()
     lines = honest.splitlines(keepends=True)
     edited = [honest.replace('"who": "', '"who": "x', 1), honest.replace('"refuse"', '"promote"', 1)]
@@ -259,7 +302,7 @@ def test_each_line_of_the_ledger_that_is_edited_taken_out_or_put_in_is_seen(
     for text in edited:
         assert text != honest
         registry.path.write_text(text)
-        for ask in (registry.entries, registry.head, lambda: registry.record(judgement, file, now=0)):
+        for ask in (registry.entries, registry.head, lambda: registry.record(judgement, file, now=NOW)):
             with pytest.raises(RegistryError, match="altered"):
                 ask()
     for text in ("{\n", "[]\n", '{"format": "crpbot.ledger/9"}\n', lines[0].replace("crpbot.ledger/1", "crpbot.ledger/2")):
@@ -272,8 +315,8 @@ def test_each_line_of_the_ledger_that_is_edited_taken_out_or_put_in_is_seen(
 
 def test_who_makes_the_chain_anew_makes_other_heads(tmp_path: Path, judgement: Judgement, file: Path) -> None:
     registry = Registry(tmp_path)
-    registry.record(judgement, file, now=0)
-    registry.record(passing(judgement), file, now=60_000)
+    registry.record(judgement, file, now=NOW)
+    registry.record(passing(judgement), file, now=NOW + 60_000)
     heads = [line.sha256_of_line for line in registry.lines()]
     forged, previous = [], START
     for line in registry.lines():
@@ -288,16 +331,19 @@ def test_who_makes_the_chain_anew_makes_other_heads(tmp_path: Path, judgement: J
 
 def test_half_a_line_was_never_decided(tmp_path: Path, judgement: Judgement, file: Path) -> None:
     registry = Registry(tmp_path)
-    registry.record(judgement, file, now=0)
-    registry.record(passing(judgement), file, now=0)
+    registry.record(judgement, file, now=NOW)
+    registry.record(passing(judgement), file, now=NOW)
     whole = registry.path.read_bytes()
     first = whole.index(b"\n") + 1
-    for cut in (first + 1, len(whole) - 1, first):
+    for cut in (first + 1, len(whole) - 2, first):
         registry.path.write_bytes(whole[:cut])
         assert [entry.stage for entry in registry.entries(every=True)] == ["candidate"]
-    registry.path.write_bytes(whole[:-1])
-    registry.record(passing(judgement), file, now=0)
+    registry.record(passing(judgement), file, now=NOW)
     assert [line.move for line in registry.lines()] == ["refuse", "promote"]
+    registry.path.write_bytes(registry.path.read_bytes()[:-1])  # the line is whole: it lacks nothing but its end
+    assert [line.move for line in registry.lines()] == ["refuse", "promote"]
+    registry.record(judgement, file, now=NOW)
+    assert [line.move for line in registry.lines()] == ["refuse", "promote", "refuse"]
 
 
 KILLED = """
@@ -317,7 +363,7 @@ def test_a_process_that_is_killed_while_it_decides_leaves_a_whole_ledger(
     tmp_path: Path, judgement: Judgement, file: Path
 ) -> None:
     registry = Registry(tmp_path)
-    registry.record(passing(judgement), file, now=0)
+    registry.record(passing(judgement), file, now=NOW)
     for wait in (0.05, 0.11, 0.17, 0.23):
         child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
         assert child.stdout is not None
@@ -327,13 +373,13 @@ def test_a_process_that_is_killed_while_it_decides_leaves_a_whole_ledger(
         child.wait()
         child.stdout.close()
         count = len(registry.lines())
-        registry._decide(lambda state: next(iter(state.entries.values())), "promote", "again", now=0, who="")
+        registry._decide(lambda state: next(iter(state.entries.values())), "promote", "again", now=NOW, who="")
         assert len(registry.lines()) == count + 1
     assert count > 4
 
 
 def test_two_processes_that_decide_at_once_lose_nothing(tmp_path: Path, judgement: Judgement, file: Path) -> None:
-    Registry(tmp_path).record(passing(judgement), file, now=0)
+    Registry(tmp_path).record(passing(judgement), file, now=NOW)
     code = (
         "import sys; from pathlib import Path; from crpbot.registry.registry import Registry; r = Registry(Path(sys.argv[1]))\n"
         "for _ in range(40): r._decide(lambda s: next(iter(s.entries.values())), 'promote', sys.argv[2], now=0, who='')"
@@ -350,7 +396,7 @@ def test_two_processes_that_decide_at_once_lose_nothing(tmp_path: Path, judgemen
 
 def test_a_deployed_form_is_not_promoted(tmp_path: Path, judgement: Judgement) -> None:
     with pytest.raises(RegistryError, match=r"must be the \.pt file"):
-        Registry(tmp_path / "r").record(passing(judgement), tmp_path / "model.onnx", now=0)
+        Registry(tmp_path / "r").record(passing(judgement), tmp_path / "model.onnx", now=NOW)
     assert not (tmp_path / "r").exists()
 
 
@@ -359,7 +405,7 @@ def test_a_file_that_changed_after_it_was_judged_is_not_promoted(tmp_path: Path,
     copy.write_bytes(file.read_bytes() + b" ")
     registry = Registry(tmp_path / "r")
     with pytest.raises(RegistryError, match="must be the file that was judged"):
-        registry.record(passing(judgement), copy, now=0)
+        registry.record(passing(judgement), copy, now=NOW)
     assert registry.lines() == ()
 
 

@@ -84,5 +84,6 @@ def _line(one: "SignalRecord") -> str:
         came = {None: "", True: ", came true", False: ", did not come true"}[one.outcome.hit]
         earned = "" if one.outcome.net_bp is None else f", {one.outcome.net_bp:+.1f} bp after costs"
         became = f"{one.outcome.outcome}{came}{earned}"
-    rehearsal = "  rehearsal" if one.stage == "shadow" else ""
-    return f"{utc(one.candle)}  {one.symbol:10} {one.side:5} {one.confidence:.1%}  {became}{rehearsal}"
+    notes = "  rehearsal" if one.stage == "shadow" else ""
+    notes += "  found too late to follow" if one.status == "expired" else ""
+    return f"{utc(one.candle)}  {one.symbol:10} {one.side:5} {one.confidence:.1%}  {became}{notes}"

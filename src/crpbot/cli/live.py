@@ -1,5 +1,6 @@
 """`crpbot live`: closed candle in, at most one honest signal out, for weeks."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,10 +37,7 @@ def command(
         Path | None, typer.Option(metavar="PATH", help="Candles to begin with, where the venue does not reach back.")
     ] = None,
     journal: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CRPBOT_JOURNAL", metavar="FILE|URL", help="Default: journal.db in the home folder.", show_envvar=True
-        ),
+        str | None, typer.Option(metavar="FILE|URL", help="Default: CRPBOT_JOURNAL, else journal.db in the home folder.")
     ] = None,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65_535, help="For Prometheus; default: none.")] = None,
     metrics_host: Annotated[str, typer.Option(help="Where the metrics are listened for.")] = "127.0.0.1",
@@ -72,7 +70,7 @@ def command(
     order = Order(
         home=folder,
         symbols=names(symbols),
-        journal=journal,
+        journal=journal or (os.environ.get("CRPBOT_JOURNAL") if replay is None else None),  # a replay has one of its own
         style=Style(threshold=threshold, preset=preset_named(preset), costs=Costs()),
         paper=paper,
         history=_history(history),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from crpbot.cli.options import CandlesOption, HomeOption, SeedOption, home_folder, names, now
+from crpbot.errors import CrpbotError
 
 
 def command(
@@ -45,27 +46,31 @@ def command(
         typer.echo("nothing to retrain: " + ("no live model expires within a week" if when_expiring else "no model is live"))
         return
     source = open_source(candles, symbols=tuple(entry.symbol for entry in entries), seed=seed)
-    refused = False
+    refused = failed = False
     for entry in entries:
-        rows = source.read(entry.symbol)
-        with training_progress() as (watch, done):
-            found = upkeep.retrain(
-                entry,
-                registry,
-                rows,
-                source=source.kind,
-                out=out or folder / "retrained",
-                now=now(),
-                recipe=chosen,
-                window_days=window_days,
-                seed=seed,
-                watch=watch,
-                done=done,
-            )
+        try:
+            with training_progress() as (watch, done):
+                found = upkeep.retrain(
+                    entry,
+                    registry,
+                    source.read(entry.symbol),
+                    source=source.kind,
+                    out=out or folder / "retrained",
+                    now=now(),
+                    recipe=chosen,
+                    window_days=window_days,
+                    seed=seed,
+                    watch=watch,
+                    done=done,
+                )
+        except CrpbotError as error:  # the others are retrained all the same
+            typer.echo(f"error: {entry.symbol}: {error}", err=True)
+            failed = True
+            continue
         if found.audit is not None:
             print_audit(found.audit)
         print_reasons(found.judgement)
         console().print(f"{entry.symbol}: {found.decision.reason}", soft_wrap=True, markup=False)
         refused |= found.decision.stage != "live"
-    if refused:
-        raise typer.Exit(1)
+    if failed or refused:
+        raise typer.Exit(2 if failed else 1)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from crpbot.dataset.drift import LastDay
+from crpbot.dataset.drift import FEWEST_MINUTES, LastDay
 from crpbot.dataset.features.live import LiveFeatures
 from crpbot.dataset.features.sets import FeatureSet, average_true_range
 from crpbot.errors import DatasetError
@@ -23,8 +23,8 @@ from crpbot.signals.rules import MarketRules
 from crpbot.signals.signal import Moment, Signal, Speech, drift_of, say, speech_of
 
 FORMAT = "crpbot.live-market/1"
-FEWEST_KEPT = 120
-"""Candles that are kept at least; more where a label or a trade lasts longer."""
+PAGE = 240
+"""Minutes of a market that are taken in one turn: who was away for longer catches up in several."""
 
 Row: TypeAlias = tuple[int, float, float, float, float, float]
 """One closed candle as numbers: open time in milliseconds of UTC, open, high, low, close, volume."""
@@ -128,10 +128,18 @@ class Inputs:
         features: which.
         max_gap_minutes: missing minutes that do not yet start a new segment.
 
+    Attributes:
+        features: which.
+        waiting: whether they have to be given history first, since the market goes on already.
+        values: of the last candle, shape `(n_features,)`; None where it has none.
+        atr: average true range of 14 candles, in quote currency; NaN where the segment is younger.
+        why: nothing may be said of the last candle; empty where something may.
+
     """
 
     def __init__(self, features: FeatureSet, max_gap_minutes: int) -> None:
-        self._features = features
+        self.features = features
+        self.waiting = False
         self._live = LiveFeatures(features, max_gap_minutes=max_gap_minutes)
         self._atr = LiveFeatures(average_true_range(), max_gap_minutes=max_gap_minutes)
         self._day = LastDay()
@@ -149,6 +157,7 @@ class Inputs:
         """Take candles that nobody has to speak of."""
         for row in rows_of(candles):
             self.push(row)
+        self.waiting = False
 
     def push(self, row: Row) -> None:
         """Take the next closed candle: `values`, shape `(n_features,)`, `atr` and `why` are of it from now on."""
@@ -168,11 +177,13 @@ class Inputs:
             self.why = self._missing()
 
     def _missing(self) -> str:
-        rows, features = self._live.rows, self._features
+        rows, features = self._live.rows, self.features
         if self.values is None:
             return f"the newest candle needs {features.warm_up} candles before it without a gap, and has {rows - 1}"
         if rows < features.memory and not self._sure:
             return f"the exponential means need {features.memory:,} candles since the beginning or a gap, and have {rows:,}"
+        if (told := rows - features.warm_up) < FEWEST_MINUTES:
+            return f"drift can be told from {FEWEST_MINUTES} candles with features on, and there are {told}"
         return ""
 
     def day(self) -> Floats | None:
@@ -209,6 +220,7 @@ class Desk:
 
     Attributes:
         next: open time of the first minute that was not yet decided on, in milliseconds of UTC; None before there is history.
+        silent_until: of candles that opened before nobody speaks: they are history, though they came later than the rest of it.
         models: that speak of it.
 
     """
@@ -216,20 +228,35 @@ class Desk:
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
         self.next: int | None = None
+        self.silent_until = 0
         self.models: tuple[Model, ...] = ()
         self._inputs: dict[Key, Inputs] = {}
-        self._kept: deque[Row] = deque(maxlen=FEWEST_KEPT)
+        self._kept: deque[Row] = deque(maxlen=2 * PAGE)
 
     def serve(self, models: Sequence[Model]) -> None:
         """Let these models speak from now on, and no others; inputs that another one has, too, go on as they are."""
         self.models = tuple(models)
+        if not models:
+            return  # who comes next may need the same inputs
         old, self._inputs = self._inputs, {}
         for model in self.models:
-            if model.key not in self._inputs:
-                self._inputs[model.key] = old.get(model.key) or Inputs(model.features, model.key[1])
-        most = max([FEWEST_KEPT, *(model.lasts + 40 for model in self.models)])
-        if most != self._kept.maxlen:
-            self._kept = deque(self._kept, maxlen=most)
+            inputs = old.get(model.key)
+            if inputs is None:
+                inputs = Inputs(model.features, model.key[1])
+                inputs.waiting = self.next is not None
+            self._inputs[model.key] = inputs
+        self.keep(max(model.lasts for model in self.models) + PAGE + 40)
+
+    def keep(self, candles: int) -> None:
+        """Keep at least so many candles from now on: what is open looks at them."""
+        if candles > (self._kept.maxlen or 0):
+            self._kept = deque(self._kept, maxlen=candles)
+
+    def begin_anew(self) -> None:
+        """Forget the past of the inputs: it is too long ago to go on from."""
+        self.next = None
+        for model in self.models:
+            self._inputs[model.key] = Inputs(model.features, model.key[1])
 
     @property
     def memory(self) -> int:
@@ -237,9 +264,17 @@ class Desk:
         return max((model.features.memory for model in self.models), default=0)
 
     @property
-    def unfed(self) -> tuple[Inputs, ...]:
-        """Inputs that have seen no candle yet, while the market has."""
-        return tuple(inputs for inputs in self._inputs.values() if inputs.time is None)
+    def waiting(self) -> tuple[Inputs, ...]:
+        """Inputs that have to be given history."""
+        return tuple(inputs for inputs in self._inputs.values() if inputs.waiting)
+
+    @property
+    def why(self) -> str:
+        """Why no model may speak of the newest candle; empty where one may."""
+        found = [self._inputs[model.key] for model in self.models]
+        if not found or any(not inputs.waiting and not inputs.why for inputs in found):
+            return ""
+        return next(("it waits for history" if inputs.waiting else inputs.why for inputs in found), "")
 
     @property
     def first(self) -> int | None:
@@ -265,16 +300,20 @@ class Desk:
     def take(self, row: Row, *, now: int) -> tuple[Said, ...]:
         """Take the next closed candle, and return what each model says of it."""
         for inputs in self._inputs.values():
-            inputs.push(row)
+            if not inputs.waiting:
+                inputs.push(row)
         self._kept.append(row)
         time = row[0]
         self.next = time + MINUTE
+        if time < self.silent_until:
+            return ()
         return tuple(Said(model=model, candle=time, signal=self._say(model, row, now)) for model in self.models)
 
     def _say(self, model: Model, row: Row, now: int) -> Signal:
         inputs = self._inputs[model.key]
         heard = drift = None
-        if inputs.values is not None and not inputs.why:
+        why = "it waits for history" if inputs.waiting else inputs.why
+        if inputs.values is not None and not why:
             heard = model.checkpoint.predict(inputs.values[None, :]).probabilities[0]
             if max(heard[0], heard[2]) >= model.speech.threshold:  # nobody asks for the drift of what is not said
                 drift = drift_of(model.checkpoint, inputs.day())
@@ -284,7 +323,7 @@ class Desk:
             atr=inputs.atr,
             probabilities=heard,
             drift=drift,
-            why=inputs.why,
+            why=why,
         )
         return say(model.speech, moment, now=now)
 

@@ -60,6 +60,10 @@ class Feed(Protocol):
     def skew(self) -> float | None:
         """Seconds by which the venue's clock is ahead of ours, as last told; None where it has not told."""
 
+    @property
+    def depth(self) -> int | None:
+        """Minutes before now that can be had; None where there is no limit."""
+
     def close(self) -> None:
         """Let go of lines and threads."""
 
@@ -68,6 +72,7 @@ class ReplayFeed:
     """Recorded candles, each from the moment on at which it closed by `clock`."""
 
     skew: float | None = None
+    depth: int | None = None
 
     def __init__(self, markets: Mapping[str, Candles], clock: Clock) -> None:
         self._markets, self._clock = markets, clock
@@ -158,6 +163,11 @@ class RestFeed:
     def skew(self) -> float | None:
         """Seconds by which the venue's clock is ahead of ours, give or take 0.5 and half of what the answer took."""
         return self._skew
+
+    @property
+    def depth(self) -> int | None:
+        """Minutes before now that can be had; None where there is no limit."""
+        return self._venue.depth
 
     def wait(self, until: int) -> None:
         """Return at `until`, or when the clock is stopped."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from crpbot.dataset.labels import UNLABELLED
 from crpbot.live.desk import Desk, Model
@@ -37,6 +36,8 @@ class FollowUp:
         self._free: dict[str, int] = {}
         self._signals: tuple[SignalRecord, ...] = ()
         self._checks: tuple[CheckRecord, ...] = ()
+        self._over: tuple[set[int], set[int]] = set(), set()
+        self._traded: dict[str, int] = {}
 
     def serve(self, models: Sequence[Model]) -> None:
         """Know the terms of these models, too; what an earlier one has said is followed all the same."""
@@ -52,25 +53,42 @@ class FollowUp:
         candles = [one.candle for one in self._signals] + [one.candle for one in self._checks]
         return min(candles) - _LOOKS_BACK if candles else None
 
+    def due(self, desk: Desk) -> bool:
+        """Return whether something may be certain by now."""
+        newest = desk.newest
+        return newest is not None and (
+            any(_is_due(one, newest) for one in self._signals) or any(_is_due(one, newest) for one in self._checks)
+        )
+
     def settle(self, desk: Desk, *, now: int) -> int:
-        """Write down what is certain by now, and return how much was."""
+        """Write down what is certain by now, and return how much is; it counts once `done` says that it was kept.
+
+        Raises:
+            JournalError: it could not be written; it is asked again.
+
+        """
         newest = desk.newest
         if newest is None:
             return 0
-        signals = [one for one in self._signals if newest >= one.candle + one.horizon * MINUTE]
-        checks = [one for one in self._checks if newest >= one.candle + one.horizon * MINUTE]
-        if not signals and not checks:
-            return 0
-        first = min([one.candle for one in signals] + [one.candle for one in checks])
+        signals = [one for one in self._signals if _is_due(one, newest)]
+        checks = [one for one in self._checks if _is_due(one, newest)]
+        first = min([one.candle for one in signals] + [one.candle for one in checks], default=newest)
         candles = desk.kept(since=first - _LOOKS_BACK)
         over = {one.id for one in signals if self._settle_signal(one, candles, now)}
         known = {one.id for one in checks if self._settle_check(one, candles, now)}
-        self._signals = tuple(one for one in self._signals if one.id not in over)
-        self._checks = tuple(one for one in self._checks if one.id not in known)
+        self._over, self._traded = (over, known), dict(self._free)
         if over and self._paper:
             for sha256, terms in self._terms.items():
                 self._trade(sha256, terms)
         return len(over) + len(known)
+
+    def done(self) -> None:
+        """Know that what `settle` wrote last was kept."""
+        over, known = self._over
+        self._signals = tuple(one for one in self._signals if one.id not in over)
+        self._checks = tuple(one for one in self._checks if one.id not in known)
+        self._free |= self._traded
+        self._over, self._traded = (set(), set()), {}
 
     def _settle_signal(self, one: SignalRecord, candles: Candles, now: int) -> bool:
         terms, outcome = self._terms.get(one.model_sha256), None
@@ -91,24 +109,28 @@ class FollowUp:
 
     def _trade(self, sha256: str, terms: Terms) -> None:
         """Follow settled signals of a model on paper, in order, one trade at a time: as a backtest does."""
-        free = self._free.get(sha256, 0)
+        free = self._traded.get(sha256, 0)
         for signal in reversed(self._journal.signals(self._symbol, sha256, since=free, limit=10_000)):
             outcome = signal.outcome
             if outcome is None:
                 break  # whether the next one may be followed depends on it
-            if signal.candle >= free:
+            if signal.candle >= free and signal.status == "signal":  # nobody could follow one that was found too late
                 free = outcome.exit_time or signal.candle + terms.timing.expiry * MINUTE
                 for fill in fills_of(signal, outcome, terms.costs):
                     self._journal.paper.fill(fill)
-        self._free[sha256] = free
+        self._traded[sha256] = free
 
     def state(self) -> dict[str, int]:
         """Return from which candle on another paper trade may be made, by model."""
         return dict(self._free)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, int]) -> None:
         """Go on where `state` was taken."""
-        self._free = {str(sha256): int(free) for sha256, free in state.items()}
+        self._free = dict(state)
+
+
+def _is_due(one: SignalRecord | CheckRecord, newest: int) -> bool:
+    return newest >= one.candle + one.horizon * MINUTE
 
 
 def _sees(candles: Candles, candle: int) -> bool:

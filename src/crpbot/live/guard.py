@@ -74,9 +74,9 @@ class Guard:
                 continue
             text = f"the confidence of the live model of {entry.symbol} is not honest any more. Of its {of}: {found.words}"
             text += "; it goes back to shadow" if self._binding else "; in earnest it would go back to shadow"
-            self._say(f"distrust:{entry.sha256}:{entry.since}", "demoted", model, text, now)
             if self._binding:
                 self._registry.demote(entry, now=now, why=text, who="crpbot live")
+            self._say(f"distrust:{entry.sha256}:{entry.since}", "demoted", model, text, now)
             return
 
     def trust(self, model: Model, *, of: Literal["signals", "checks"]) -> Trust:

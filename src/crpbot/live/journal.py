@@ -3,8 +3,7 @@
 SQLite (a file; several processes may use it on one machine) or PostgreSQL. Every call is one transaction, or, inside `batch`,
 part of one: a signal, its message and its fills are kept together or not at all, and 500 markets cost one transaction a minute.
 A signal is known by model, market and candle: whoever writes it a second time, now, after a crash, or from another process, is
-told that it is not new. What is kept outlives the end of the process, however that comes; when a machine loses its power, what
-SQLite wrote last may be lost, but it stays whole.
+told that it is not new. What is kept outlives the end of the process, however that comes, and a loss of power.
 """
 
 import json

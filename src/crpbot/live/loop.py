@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from crpbot.errors import CrpbotError, ExchangeError, JournalError, RegistryError
 from crpbot.live.clock import WakingClock
-from crpbot.live.desk import Desk, Model, Said, rows_of
+from crpbot.live.desk import PAGE, Desk, Model, Said, rows_of
 from crpbot.live.feed import Answers, Feed
 from crpbot.live.follow_up import FollowUp
 from crpbot.live.guard import Guard, Tell
@@ -27,15 +27,17 @@ from crpbot.live.states import States
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.signals.signal import Signal
 
-PAGE = 3_000
-"""Minutes of a market that are asked for in one turn: who was away for long catches up in several."""
 SETTLE = 1_500
 """Milliseconds after the close before the venue is asked: it publishes a candle a moment later."""
 PATIENCE = 90_000
 """Milliseconds after its close that a minute may come later than the next one; then the venue does not have it."""
 RETRIES = (1_000, 2_000, 4_000, 8_000, 15_000)
 """Milliseconds between questions for a candle that should be there."""
-_HOUR = 60
+SKEW = 10.0
+"""Seconds that our clock and the venue's may differ before people are told."""
+_HOUR, _DAY = 60, 24 * 60
+_FARTHEST = 14 * _DAY
+"""Minutes that are kept at most for what is still open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,36 +95,44 @@ class Loop:
         self._unheard: dict[str, str] = {}  # markets whose venue does not answer
         self._ill: dict[str, str] = {}  # parts of the whole
         self._stale: set[str] = set()
+        self._far: set[str] = set()  # markets that seem to be left behind by too much to catch up
         self._hours: dict[str, int] = {}
         self._tries = 0
+        self._away = False  # whether the journal did not answer in this turn: asking it again would take as long again
 
     def run(self, *, each: Callable[[Health], object] = lambda _: None) -> None:
         """Work until the clock is stopped, or the end that was set; `each` is told how everything is after each turn."""
         self._event("start", "started")
+        whole = True
         try:
             while not self._clock.stopped and (self._setting.until is None or self._clock.now() < self._setting.until):
+                whole = False
                 behind = self.turn()
+                whole = True
                 each(self.health())
                 if not behind:
                     self._feed.wait(self._wake())
         finally:
-            for symbol in self._desks:
+            for symbol in self._desks if whole else ():  # else candles may have been taken that nobody wrote down
                 self._save(symbol)
             self._event("stop", str(self.health()))
 
     def turn(self) -> bool:
         """Do everything that can be done now, and return whether there is more."""
+        self._away = False
         self._reload()
+        self._give_history()
         closed = self._clock.now() // MINUTE * MINUTE
         spans = {symbol: span for symbol, desk in self._desks.items() if (span := self._span(desk, closed)) is not None}
         before = {symbol: self._desks[symbol].newest for symbol in spans}
         said = self._take(self._feed.fetch(spans) if spans else {}, spans)
         self._write(said)
-        for symbol, newest in before.items():
-            if self._desks[symbol].newest != newest:
-                self._settle(symbol)
-                self._hourly(symbol, closed)
-        self._tries = self._tries + 1 if any(desk.next is None or desk.next < closed for desk in self._desks.values()) else 0
+        moved = [symbol for symbol, newest in before.items() if self._desks[symbol].newest != newest]
+        self._settle(moved)
+        for symbol in moved:
+            self._hourly(symbol, closed)
+        lacking = any(desk.next is None or desk.next < closed for desk in self._desks.values() if desk.models)
+        self._tries = self._tries + 1 if lacking else 0
         return any(stop < closed and self._desks[symbol].next == stop for symbol, (_, stop) in spans.items())
 
     # Who speaks
@@ -135,60 +145,92 @@ class Loop:
             roll = self._roster.read()
         except (RegistryError, JournalError) as error:
             self._roster.forget()
-            self._fall_ill("registry", f"nobody may speak: {error}")
+            self._fall_ill("journal" if isinstance(error, JournalError) else "registry", f"nobody may speak: {error}")
             for desk in self._desks.values():
                 desk.serve(())
             return
         self._ill.pop("registry", None)
         self._refused = roll.problems
-        for symbol in sorted({*self._desks, *roll.models}):
-            self._serve(symbol, roll.models.get(symbol, ()))
+        try:
+            opened = self._open_elsewhere() if not self._desks else set()
+            for symbol in sorted({*self._desks, *roll.models, *opened}):
+                self._serve(symbol, roll.models.get(symbol, ()))
+        except JournalError as error:
+            self._roster.forget()
+            self._fall_ill("journal", str(error))
+
+    def _open_elsewhere(self) -> set[str]:
+        """Return markets of which something is open that was said before this start."""
+        wanted = self._roster.symbols
+        found = {one.symbol for one in self._journal.open_signals()} | {one.symbol for one in self._journal.open_checks()}
+        return {symbol for symbol in found if not wanted or symbol in wanted}
 
     def _serve(self, symbol: str, models: Sequence[Model]) -> None:
         desk, follow = self._desks.get(symbol), self._follow.get(symbol)
         before = () if desk is None else desk.models
         if desk is None or follow is None:
             desk, follow = Desk(symbol), FollowUp(self._journal, symbol, paper=self._setting.paper)
-            self._desks[symbol], self._follow[symbol] = desk, follow
             desk.serve(models)
             follow.serve(models)
             self._resume(desk, follow)
+            self._desks[symbol], self._follow[symbol] = desk, follow
         desk.serve(models)
         follow.serve(models)
-        if desk.next is not None and desk.unfed:  # a new model has brought other inputs
-            history = self._ask(symbol, desk.next - desk.memory * MINUTE, desk.next)
-            if history is not None:
-                for inputs in desk.unfed:
-                    inputs.learn(history)
         if [model.entry for model in before] != [model.entry for model in models]:
             served = ", ".join(f"{model.entry.stage} {model.entry.sha256[:12]}" for model in models)
             self._event("serves", f"{symbol} is served by {served or 'nobody'}", symbol)
 
     def _resume(self, desk: Desk, follow: FollowUp) -> None:
         """Take a market up where it was left, or from the history that somebody has."""
-        if not self._states.restore(desk, follow, now=self._clock.now()):
+        now = self._clock.now()
+        if not self._states.restore(desk, follow, now=now):
             known = self._setting.history(desk.symbol)
-            if known is not None and len(known):
+            if known is not None and len(known) and now - int(known.time[-1]) < desk.memory * MINUTE:
                 desk.learn(known[-2 * desk.memory - 1 :])
                 desk.next = int(known.time[-1]) + MINUTE
+                desk.silent_until = now // MINUTE * MINUTE
         follow.refresh()
         oldest, first = follow.oldest, desk.first
         if desk.next is not None and oldest is not None and (first is None or oldest < first):
-            older = self._ask(desk.symbol, oldest, desk.next)
-            if older is not None:
+            desk.keep(min((desk.next - oldest) // MINUTE, _FARTHEST) + PAGE)
+            older = self._feed.fetch({desk.symbol: (oldest, desk.next)})[desk.symbol]
+            if isinstance(older, Candles):
                 desk.remember(older)
 
-    def _ask(self, symbol: str, start: int, stop: int) -> Candles | None:
-        answer = self._feed.fetch({symbol: (start, stop)})[symbol]
-        return answer if isinstance(answer, Candles) else None
+    def _give_history(self) -> None:
+        """Give history to inputs that a new model has brought to a market that goes on; until it is there they wait."""
+        waiting = {symbol: desk.next for symbol, desk in self._desks.items() if desk.waiting and desk.next is not None}
+        if not waiting:
+            return
+        spans = {symbol: (self._reach(stop, self._desks[symbol].memory), stop) for symbol, stop in waiting.items()}
+        for symbol, answer in self._feed.fetch(spans).items():
+            if isinstance(answer, ExchangeError):
+                self._unheard[symbol] = str(answer)
+                continue
+            for inputs in self._desks[symbol].waiting:
+                inputs.learn(answer)
+
+    def _reach(self, stop: int, memory: int) -> int:
+        """Return the first minute of so much history before `stop`, or of what the venue has."""
+        start = stop - (memory + 10) * MINUTE
+        depth = self._feed.depth
+        return start if depth is None else max(start, self._clock.now() - (depth - 2) * MINUTE)
 
     # What the feed has
 
     def _span(self, desk: Desk, closed: int) -> tuple[int, int] | None:
         """Return which minutes of a market are over and not decided on; a new one begins with history."""
-        start = closed - (desk.memory + 10) * MINUTE if desk.next is None else desk.next
-        stop = min(closed, start + PAGE * MINUTE)
-        return (start, stop) if start < stop and desk.models else None
+        if not desk.models and self._follow[desk.symbol].oldest is None:
+            return None
+        if desk.next is not None and desk.newest is not None and desk.next > closed + MINUTE:
+            desk.next = desk.newest + MINUTE  # our clock was ahead, and has been set right
+        if desk.next is not None and self._sure_now() - desk.next > max(desk.memory, _DAY) * MINUTE:
+            if desk.symbol in self._far:  # also after the venue has told its time: it is not our clock that has jumped
+                desk.begin_anew()
+            self._far ^= {desk.symbol}
+        start = self._reach(closed, desk.memory) if desk.next is None else desk.next
+        stop = closed if desk.next is None else min(closed, start + PAGE * MINUTE)
+        return (start, stop) if start < stop else None
 
     def _take(self, answers: Answers, spans: Mapping[str, tuple[int, int]]) -> list[Said]:
         said: list[Said] = []
@@ -202,7 +244,7 @@ class Loop:
         return said
 
     def _take_candles(self, desk: Desk, candles: Candles, span: tuple[int, int]) -> list[Said]:
-        now, said = self._clock.now(), list[Said]()
+        now, said = self._true_now(), list[Said]()
         if desk.next is None:
             if len(candles):
                 desk.learn(candles)
@@ -218,45 +260,62 @@ class Loop:
             self.counts.candles += 1
             self.counts.late += now - (time + MINUTE) > LATE
             said += desk.take(row, now=now)
-        if span[1] < now - PATIENCE - MINUTE and desk.next < span[1]:
+        if span[1] < self._sure_now() - PATIENCE - MINUTE and desk.next < span[1]:
             desk.next = span[1]  # nothing more is there, and nothing more will come
         return said
+
+    def _sure_now(self) -> float:
+        """Return the time that it is by both clocks: ours may have jumped."""
+        return self._clock.now() + min(1_000 * (self._feed.skew or 0.0), 0.0)
+
+    def _true_now(self) -> int:
+        """Return the time by whichever clock is ahead: what is late by one of them is late."""
+        ahead = self._feed.skew or 0.0
+        return self._clock.now() + (int(1_000 * ahead) if ahead > 2 else 0)  # it is told in whole seconds
 
     # What is written down
 
     def _write(self, said: Sequence[Said]) -> None:
         try:
-            written = self._scribe.write(said, now=self._clock.now())
-            for symbol in written:
+            written = self._scribe.write(said, now=self._true_now())
+            for symbol in written or ():
                 self._follow[symbol].refresh()
         except JournalError as error:
             self._fall_ill("journal", str(error))
         else:
-            self._ill.pop("journal", None)
+            if written is not None:
+                self._ill.pop("journal", None)
 
-    def _settle(self, symbol: str) -> None:
-        follow = self._follow[symbol]
+    def _settle(self, symbols: Sequence[str]) -> None:
+        """Write down what is certain by now, of all markets in one transaction."""
+        due = [symbol for symbol in symbols if self._follow[symbol].due(self._desks[symbol])]
+        if not due or self._away:
+            return
         try:
             with self._journal.batch():
-                self.counts.settled += follow.settle(self._desks[symbol], now=self._clock.now())
+                settled = sum(self._follow[symbol].settle(self._desks[symbol], now=self._clock.now()) for symbol in due)
         except JournalError as error:
             self._fall_ill("journal", str(error))
-            with suppress(JournalError):
-                follow.refresh()
+            return
+        self.counts.settled += settled
+        for symbol in due:
+            self._follow[symbol].done()
 
     def _hourly(self, symbol: str, closed: int) -> None:
         """Look after a market once an hour, not after all of them in the same minute."""
         hour = (closed // MINUTE + zlib.crc32(symbol.encode()) % _HOUR) // _HOUR
-        if hour == self._hours.get(symbol):
+        if hour == self._hours.get(symbol) or self._away:
             return
         self._hours[symbol] = hour
         self._save(symbol)
+        if symbol in self._roster.unruled:
+            self._roster.forget()  # the venue may say them now
         try:
             self._guard.look(self._desks[symbol], now=self._clock.now())
         except (JournalError, RegistryError) as error:
-            self._fall_ill("guard", str(error))
+            self._fall_ill(f"guard of {symbol}", str(error))
         else:
-            self._ill.pop("guard", None)
+            self._ill.pop(f"guard of {symbol}", None)
 
     def _save(self, symbol: str) -> None:
         """Save where a market is, but never beyond what was written down."""
@@ -265,9 +324,9 @@ class Loop:
         try:
             self._states.save(self._desks[symbol], self._follow[symbol])
         except OSError as error:
-            self._fall_ill("disk", f"the state of {symbol} must be saved, found {error}; check space and rights")
+            self._fall_ill(f"state of {symbol}", f"the state of {symbol} must be saved, found {error}; check space and rights")
         else:
-            self._ill.pop("disk", None)
+            self._ill.pop(f"state of {symbol}", None)
 
     # How it is
 
@@ -279,19 +338,29 @@ class Loop:
 
     def health(self) -> Health:
         """Return how everything is, and have people told of markets that have fallen silent."""
-        now = self._clock.now()
-        markets = {symbol: self._market_health(desk, now) for symbol, desk in self._desks.items()}
+        now = self._true_now()
+        markets = {symbol: self._market_health(desk, now) for symbol, desk in self._desks.items() if desk.models}
+        wanted = self._roster.symbols or tuple(self._desks)
+        for symbol in wanted:
+            if symbol not in markets:
+                markets[symbol] = _refused("no model of it is live or in shadow")
         for symbol, problem in self._refused.items():
-            known = markets.get(symbol) or MarketHealth(candle=None, age=None, models=(), problem="", expires={})
-            markets[symbol] = replace(known, problem=problem)
-        return Health(time=now, markets=markets, problems=tuple(self._ill.values()), counts=self.counts, skew=self._feed.skew)
+            markets[symbol] = replace(markets.get(symbol) or _refused(problem), problem=problem)
+        skew, problems = self._feed.skew, list(self._ill.values())
+        if skew is not None and abs(skew) > SKEW:
+            side = "ahead of" if skew > 0 else "behind"
+            problems.append(f"the venue's clock is {abs(skew):.0f} s {side} ours; set ours right")
+        return Health(time=now, markets=markets, problems=tuple(problems), counts=self.counts, skew=skew)
 
     def _market_health(self, desk: Desk, now: int) -> MarketHealth:
         symbol, newest = desk.symbol, desk.newest
         age = None if newest is None else (now - newest - MINUTE) / 1_000
         late = "no candle yet" if age is None else f"its newest candle is {age:.0f} s old" if age > STALE else ""
-        problem = "; ".join(part for part in (late, self._unheard.get(symbol, "")) if part) if desk.models else ""
-        if desk.models and late and newest is not None and symbol not in self._stale:
+        expired = ["its live model has expired" for one in desk.models if one.entry.stage == "live" and one.entry.expired(now)]
+        unruled = "its trading rules are not known, so prices are not rounded" if symbol in self._roster.unruled else ""
+        parts = (late, self._unheard.get(symbol, ""), desk.why, *expired, unruled)
+        problem = "; ".join(part for part in parts if part)
+        if late and newest is not None and symbol not in self._stale:
             self._stale.add(symbol)
             self._inform(f"stale:{symbol}:{newest}", f"crpbot: {symbol} is stale", f"{symbol} is not spoken of: {problem}")
         if not late:
@@ -306,14 +375,22 @@ class Loop:
 
     def _fall_ill(self, part: str, text: str) -> None:
         """Remember what is wrong, and have people told when it begins."""
+        self._away |= part == "journal"
         if part not in self._ill:
             self._inform(f"ill:{part}:{self._clock.now()}", f"crpbot: {part}", text)
         self._ill[part] = text
 
     def _inform(self, key: str, title: str, body: str) -> None:
         with suppress(CrpbotError):  # whoever cannot be told sees it in the health
-            self._tell(key, title, body, until=self._clock.now() + 24 * 60 * MINUTE)
+            if not self._away:
+                self._tell(key, title, body, until=self._clock.now() + _DAY * MINUTE)
 
     def _event(self, kind: str, text: str, symbol: str | None = None) -> None:
         with suppress(JournalError):  # it is no reason to stop
+            if self._away:
+                return
             self._journal.events.add(Event(time=self._clock.now(), kind=kind, text=text, symbol=symbol))
+
+
+def _refused(problem: str) -> MarketHealth:
+    return MarketHealth(candle=None, age=None, models=(), problem=problem, expires={})

@@ -1,8 +1,8 @@
 """Which models speak of which market, as the registry says at this moment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from crpbot.errors import CrpbotError, RegistryError
 from crpbot.live.desk import Model, Style, load_model
@@ -13,6 +13,8 @@ from crpbot.signals.rules import UNKNOWN, MarketRules
 
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint
+
+FindRules: TypeAlias = Callable[[Sequence[str]], Mapping[str, MarketRules]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Roster:
         journal: whose signals were said under heads of that ledger.
         symbols: that are wanted; none is every one with a model.
         style: how signals are made.
-        rules: of the markets, where they are known.
+        find_rules: asks for the rules of markets, and leaves out what it does not find; None where there are none to be had.
 
     """
 
@@ -48,12 +50,14 @@ class Roster:
         symbols: Sequence[str],
         *,
         style: Style,
-        rules: Mapping[str, MarketRules],
+        find_rules: FindRules | None,
     ) -> None:
-        self.registry = registry
-        self._journal, self._symbols, self._style, self._rules = journal, tuple(symbols), style, rules
+        self.registry, self.symbols = registry, tuple(symbols)
+        self._journal, self._style, self._find_rules = journal, style, find_rules
+        self._rules: dict[str, MarketRules] = {}
         self._loaded: dict[tuple[str, str], Checkpoint] = {}
         self._seen: tuple[int, int] | None = None
+        self._unruled: frozenset[str] = frozenset()
 
     def changed(self) -> bool:
         """Return whether the ledger is another one than when `read` was called last."""
@@ -79,14 +83,25 @@ class Roster:
                 "it does not: it was rewritten or cut, or this journal is of another registry; restore it from a backup"
             )
         head, models, problems = head_of(lines), dict[str, tuple[Model, ...]](), dict[str, str]()
-        for entry in self.registry.entries():
-            if self._symbols and entry.symbol not in self._symbols:
-                continue
+        wanted = [one for one in self.registry.entries() if not self.symbols or one.symbol in self.symbols]
+        self._learn_rules({entry.symbol for entry in wanted})
+        for entry in wanted:
             try:
                 models[entry.symbol] = (*models.get(entry.symbol, ()), self._model(entry, head))
             except CrpbotError as error:
                 problems[entry.symbol] = str(error)
         return Roll(models=models, problems=problems)
+
+    @property
+    def unruled(self) -> frozenset[str]:
+        """Markets whose rules could not be found: their orders are not rounded."""
+        return self._unruled
+
+    def _learn_rules(self, symbols: Collection[str]) -> None:
+        missing = sorted(set(symbols) - self._rules.keys())
+        if self._find_rules is not None and missing:
+            self._rules |= self._find_rules(missing)
+        self._unruled = frozenset() if self._find_rules is None else frozenset(set(symbols) - self._rules.keys())
 
     def _model(self, entry: Entry, head: str) -> Model:
         known = (entry.sha256, entry.stage)

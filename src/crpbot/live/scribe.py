@@ -37,8 +37,10 @@ class Scribe:
         """Return whether something of a market is not written yet."""
         return any(one.signal.symbol == symbol for one in self._waiting)
 
-    def write(self, said: Sequence[Said], *, now: int) -> set[str]:
+    def write(self, said: Sequence[Said], *, now: int) -> set[str] | None:
         """Write down what was said, and what is left from before; return the symbols of which something was written.
+
+        None where there was nothing to write.
 
         Raises:
             JournalError: nothing could be written; it is kept.
@@ -47,7 +49,7 @@ class Scribe:
         self._waiting += [one for one in said if one.signal.plan is not None or _is_checked(one)]
         self._counts.unwritten = len(self._waiting)
         if not self._waiting:
-            return set()
+            return None
         with self._journal.batch():
             new = [kept for one in self._waiting if (kept := self._keep(one, now)) is not None]
         written, self._waiting = {one.signal.symbol for one in self._waiting}, []

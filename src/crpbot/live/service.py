@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from crpbot.errors import RegistryError
+from crpbot.disk import locked
+from crpbot.errors import JournalError, RegistryError
 from crpbot.live.clock import ReplayClock, SystemClock, WakingClock
 from crpbot.live.desk import Style
 from crpbot.live.feed import Feed, ReplayFeed, RestFeed
@@ -18,19 +21,18 @@ from crpbot.live.health import Health, Meters, write_health
 from crpbot.live.journal import Journal, open_journal
 from crpbot.live.loop import SETTLE, Loop, Setting
 from crpbot.live.metrics import read_token, serving
-from crpbot.live.roster import Roster
-from crpbot.live.rules import market_rules
+from crpbot.live.roster import FindRules, Roster
+from crpbot.live.rules import find_rules
 from crpbot.live.states import States
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.registry.registry import Registry
-from crpbot.signals.rules import MarketRules
 from crpbot.signals.signal import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FeedKind = Literal["rest", "websocket"]
-HEALTH = "health.json"
+HEALTH, JOURNAL = "health.json", "journal.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +109,19 @@ def live(
             listened = None if address is None else address.replace("http", "ws", 1)
             feed = StreamFeed(venue, symbols, clock, rest=rest, address=listened)
             stack.callback(feed.close)
-        rules = market_rules(venue, symbols, address=address, clock=clock)
-        journal = open_journal(order.journal or order.home / "journal.db")
+        stack.enter_context(_alone(order.home / "live"))
+        rules = partial(find_rules, venue, address=address, clock=clock)
+        journal = open_journal(order.journal or order.home / JOURNAL)
         stack.callback(journal.close)
         tell = stack.enter_context(_notifying(journal, clock))
-        _run(order, registry, feed, clock, journal, tell, rules, watch, binding=True, until=None)
+        folder = order.home / "live"
+        _run(order, registry, feed, clock, journal, tell, rules, watch, folder=folder, binding=True, until=None)
 
 
 def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start: int | None = None, watch: Watch) -> None:
-    """Run the very same loop on recorded candles: tells nobody, and leaves the registry as it is.
+    """Run the very same loop on recorded candles: it tells nobody, and leaves registry and journal as they are.
+
+    What it says goes into a journal of its own, `replay.db` in the home folder, which each replay begins anew.
 
     Args:
         order: what to do.
@@ -125,19 +131,28 @@ def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start:
             models need.
         watch: who is told.
 
+    Raises:
+        CrpbotError: the journal is the one of the home, or the registry was altered.
+
     """
     registry = Registry(order.home / "registry")
+    if order.journal is not None and Path(order.journal).resolve() == (order.home / JOURNAL).resolve():
+        raise JournalError(f"a replay must have a journal of its own, found that of the home, {order.journal}; name another file")
     first = min(int(candles.time[0]) for candles in markets.values())
     last = max(int(candles.time[-1]) for candles in markets.values())
     longest = max((model_memory(registry, symbol) for symbol in markets), default=0)
     begin = start if start is not None else first + longest * MINUTE
     clock = ReplayClock(begin + SETTLE, speed=speed)
     with _stopping(clock), ExitStack() as stack:
+        if order.journal is None:
+            for file in order.home.glob("replay.db*"):
+                file.unlink()
         journal = open_journal(order.journal or order.home / "replay.db")
         stack.callback(journal.close)
-        feed = ReplayFeed(markets, clock)
+        folder = Path(stack.enter_context(TemporaryDirectory()))
         until = last + MINUTE + SETTLE + 1
-        _run(order, registry, feed, clock, journal, _tell_nobody, {}, watch, binding=False, until=until)
+        feed = ReplayFeed(markets, clock)
+        _run(order, registry, feed, clock, journal, _tell_nobody, None, watch, folder=folder, binding=False, until=until)
 
 
 def model_memory(registry: Registry, symbol: str) -> int:
@@ -153,27 +168,29 @@ def _run(
     clock: WakingClock,
     journal: Journal,
     tell: Tell,
-    rules: Mapping[str, MarketRules],
+    rules: FindRules | None,
     watch: Watch,
     *,
+    folder: Path,
     binding: bool,
     until: int | None,
 ) -> None:
     meters = Meters()
-    folder = order.home / ("live" if binding else "replay")
     guard = Guard(registry, journal, tell, binding=binding)
 
     def heard(one: Signal, late: int) -> None:
         meters.delay.observe(late / 1_000)
-        watch.signal(one)
+        with suppress(OSError):  # a log that cannot be written is no reason to stop
+            watch.signal(one)
 
     def each(health: Health) -> None:
         meters.show(health, guard.evidence)
         with suppress(OSError):  # the disk is full: whoever looks finds no sign of life
             write_health(health, folder / HEALTH)
-        watch.health(health)
+        with suppress(OSError):
+            watch.health(health)
 
-    roster = Roster(registry, journal, order.symbols, style=order.style, rules=rules)
+    roster = Roster(registry, journal, order.symbols, style=order.style, find_rules=rules)
     roster.read()  # a ledger that was altered is an error at once, not a silence
     roster.forget()
     setting = Setting(paper=order.paper, until=until, history=order.history)
@@ -198,6 +215,23 @@ def _symbols(order: Order, registry: Registry) -> tuple[str, ...]:
             f"a model of {', '.join(wanted) or 'some market'} must be live or in shadow, found none; crpbot promote one first"
         )
     return wanted
+
+
+@contextmanager
+def _alone(folder: Path) -> "Iterator[None]":
+    """Be the only runtime of a home: two would tell everything twice.
+
+    Raises:
+        RegistryError: another one runs.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock") as ours:
+        if not ours:
+            raise RegistryError(
+                f"one runtime at a time must work in {folder.parent}, found another; stop it, or take another --home"
+            )
+        yield
 
 
 def _tell_nobody(key: str, title: str, body: str, *, until: int) -> bool:  # noqa: ARG001  a recording is no news

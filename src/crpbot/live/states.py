@@ -34,14 +34,15 @@ class States:
     def restore(self, desk: Desk, follow: FollowUp, *, now: int) -> bool:
         """Go on where a market was left, and return whether that was possible.
 
-        A state that is damaged, or older than what history gives as well, is not used.
+        A state that is damaged, of the future, or older than what history gives as well, is not used.
         """
         try:
             state = json.loads(self._file(desk.symbol).read_text())
-            if now - int(state["desk"]["next"]) > desk.memory * MINUTE:
+            paper = {str(sha256): int(free) for sha256, free in state["paper"].items()}
+            if not -MINUTE <= now - int(state["desk"]["next"]) <= desk.memory * MINUTE:
                 return False
             desk.restore(state["desk"])
-            follow.restore(state["paper"])
+            follow.restore(paper)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, DatasetError):
             return False
         return True

@@ -156,7 +156,7 @@ def _sqlite(address: Address) -> Engine:
     def _(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401
         connection.isolation_level = None  # Python would begin by itself, too late and for writes only
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = FULL")
 
     @event.listens_for(engine, "begin")
     def _(connection: Connection) -> None:

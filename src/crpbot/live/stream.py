@@ -91,6 +91,11 @@ class StreamFeed:
         return self._rest.skew
 
     @property
+    def depth(self) -> int | None:
+        """Minutes before now that can be had by REST; None where there is no limit."""
+        return self._rest.depth
+
+    @property
     def connected(self) -> bool:
         """Whether the line stands and all that was asked for is coming."""
         return self._tape.whole

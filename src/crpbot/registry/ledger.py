@@ -8,11 +8,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from crpbot.disk import locked
 from crpbot.errors import RegistryError
@@ -98,26 +98,35 @@ class Ledger:
     def lines(self) -> tuple[Line, ...]:
         """Return every line, after proof that the chain is whole.
 
-        What stands after the last line break was being written when its process ended: it was never decided.
+        Half a line at the end was being written when its process ended: it was never decided.
 
         Raises:
             RegistryError: a line was altered, taken out, put in, or is of another version.
 
         """
-        if not self.path.exists():
-            return ()
-        found, previous = [], START
-        text, _, _ = self.path.read_bytes().rpartition(b"\n")
-        for number, raw in enumerate(text.split(b"\n") if text else [], start=1):
+        found: list[Line] = []
+        for number, raw in enumerate(self._whole().splitlines(), start=1):
             line = self._read(raw, number)
-            if line.number != number or line.previous != previous or line.digest() != line.sha256_of_line:
+            if line.number != number or line.previous != head_of(found) or line.digest() != line.sha256_of_line:
                 raise RegistryError(
                     f"{self.path} must be as it was written, found line {number} altered, or one before it taken out or put in; "
                     "restore it from a backup: what it says cannot be believed"
                 )
-            previous = line.sha256_of_line
             found.append(line)
         return tuple(found)
+
+    def _whole(self) -> bytes:
+        """Return the lines that were written to their end; the last one may lack nothing but its line break."""
+        try:
+            content = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise RegistryError(f"{self.path} must be readable, found {error}; check its rights, and the disk") from None
+        head, _, tail = content.rpartition(b"\n")
+        try:
+            json.loads(tail)
+        except ValueError:
+            return head + b"\n" if head else b""
+        return content
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -141,11 +150,10 @@ class Ledger:
     def append(self, line: Line) -> None:
         """Write a line so that it is there for good, or not at all; only inside of `turn`."""
         with self.path.open("ab+") as file:
-            file.seek(0)
-            whole = file.read().rpartition(b"\n")[0]
-            file.truncate(len(whole) + 1 if whole else 0)  # half a line, of a process that was killed
+            whole = self._whole()
+            file.truncate(len(whole))  # half a line, of a process that was killed
             plain = json.dumps({"format": FORMAT, **asdict(line)}, ensure_ascii=True)
-            file.write(plain.encode() + b"\n")
+            file.write((b"" if not whole or whole.endswith(b"\n") else b"\n") + plain.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -161,14 +169,14 @@ class Ledger:
             ) from None
 
 
-def head_of(lines: tuple[Line, ...]) -> str:
+def head_of(lines: Sequence[Line]) -> str:
     """Return the digest of the last line."""
     return lines[-1].sha256_of_line if lines else START
 
 
 def _line(plain: Mapping[str, Any]) -> Line:
     """Make a line of plain values, each of the type that it must have."""
-    line, kinds = Line(**plain), get_type_hints(Line)
+    line = Line(**plain)
     if len(plain) != len(fields(Line)):
         raise ValueError("something is missing")
     for name in ("number", "time"):
@@ -177,7 +185,7 @@ def _line(plain: Mapping[str, Any]) -> Line:
     for name in ("proven_until", "expires"):
         if type(getattr(line, name)) not in {int, type(None)}:
             raise ValueError(f"{name} is no whole number")
-    if line.move not in get_args(kinds["move"]):
+    if line.move not in get_args(Move):
         raise ValueError(f"{line.move!r:.20} is no move")
     check_stage(line.stage)
     texts = {**line.files, "sha256": line.sha256, "reason": line.reason, "override": line.override, "who": line.who}

@@ -45,6 +45,7 @@ class Entry:
         expires: from when on it may not speak: it was proven too long ago.
         files: digests of what is kept of it, by name.
         diagnosis_sha256: digest of what was measured of it last.
+        demoted: whether it is in shadow because its confidence was not what it promised.
 
     """
 
@@ -61,6 +62,7 @@ class Entry:
     expires: int
     files: "Mapping[str, str]"
     diagnosis_sha256: str | None
+    demoted: bool = False
 
     def expired(self, now: int) -> bool:
         """Return whether it was proven too long before `now`, in milliseconds of UTC."""
@@ -83,10 +85,11 @@ class Decision:
 
 @dataclass(slots=True)
 class _State:
-    """What the ledger adds up to: every model, by digest, and the live ones of each symbol so far, latest last."""
+    """What the ledger adds up to: every model, by digest; who serves, by symbol and stage; who was live so far, latest last."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
+    serving: dict[tuple[str, str], str] = field(default_factory=dict)
     lives: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -221,6 +224,11 @@ class Registry:
                 known = state.entries.get(sha256)
                 kept = self._shelf.keep(ours, checkpoint, judgement, known=None if known is None else known.files)
             proven = diagnosis.data.last
+            if kind == "promote" and proven > now:
+                raise RegistryError(
+                    f"a model must be proven on candles of the past, found one of {utc(proven)}, which has not closed on "
+                    f"{utc(now)}; correct the candles, or the clock of this machine"
+                )
             days = ours.recipe.serving.expires_after_days if ours is not None and ours.recipe is not None else None
             reason = f"{decision.reason}; overridden: {override}" if kind == "override" else decision.reason
             line = Line(
@@ -252,7 +260,8 @@ class Registry:
     def rollback(self, symbol: str, *, now: int, why: str = "", who: str = "") -> Entry:
         """Bring the model back that was live before the present one, in one step, and return it.
 
-        The present one is retired. Doing it again goes back one further.
+        The present one is retired. Doing it again goes back one further. What was demoted, retired by hand, or judged again with
+        less success since it was live, is passed over.
 
         Raises:
             RegistryError: there is none, it has expired, or something kept of it was altered.
@@ -322,6 +331,7 @@ def _add_up(lines: "Iterable[Line]") -> _State:
         if line.symbol is None or not line.files:  # a foreign file, which cannot speak
             continue
         before = state.entries.get(line.sha256)
+        _remember(state.lives.setdefault(line.symbol, []), line)
         if line.move == "refuse" and before is not None:
             continue  # it stays what it was, and proven as long as it was
         after = _entry(line)
@@ -329,27 +339,27 @@ def _add_up(lines: "Iterable[Line]") -> _State:
             after = replace(after, since=before.since)  # proven once more
         _displace(state, after)
         _put(state, after)
-        _remember(state.lives.setdefault(line.symbol, []), line)
     return state
 
 
 def _displace(state: _State, new: Entry) -> None:
     """Retire whoever is live, or in shadow, where another one of that symbol becomes it."""
-    if new.stage not in {"live", "shadow"}:
-        return
-    for other in state.entries.values():
-        if other.sha256 != new.sha256 and (other.symbol, other.stage) == (new.symbol, new.stage):
-            _put(state, replace(other, stage="retired", since=new.since, reason=f"displaced by {new.sha256[:12]}"))
+    place = (new.symbol, new.stage)
+    other = state.serving.get(place)
+    if other is not None and other != new.sha256 and state.stages[other] == new.stage:
+        _put(state, replace(state.entries[other], stage="retired", since=new.since, reason=f"displaced by {new.sha256[:12]}"))
+    if new.stage in {"live", "shadow"}:
+        state.serving[place] = new.sha256
 
 
 def _remember(lives: list[str], line: Line) -> None:
-    """Keep the order in which the models of a symbol were live, as a rollback needs it."""
-    if line.move == "promote":
-        lives[:] = [*(one for one in lives if one != line.sha256), line.sha256]
-    elif line.move == "rollback":
+    """Keep the order in which the models of a symbol were live, for a rollback: those of which nothing worse was said since."""
+    if line.move == "rollback":
         del lives[lives.index(line.sha256) + 1 :]
-    elif line.move == "retire":
-        lives[:] = [one for one in lives if one != line.sha256]
+        return
+    lives[:] = [one for one in lives if one != line.sha256]
+    if line.move == "promote":
+        lives.append(line.sha256)
 
 
 def _put(state: _State, entry: Entry) -> None:
@@ -373,6 +383,7 @@ def _entry(line: Line) -> Entry:
         expires=line.expires or 0,
         files=dict(line.files),
         diagnosis_sha256=line.diagnosis_sha256,
+        demoted=line.move == "demote",
     )
 
 

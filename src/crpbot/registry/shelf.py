@@ -113,8 +113,8 @@ class Shelf:
 
 
 def digest_of(path: Path) -> str:
-    """Return the digest of a file; of one that is not there an empty one."""
+    """Return the digest of a file; of one that is not there, or cannot be read, an empty one."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except OSError:
         return ""

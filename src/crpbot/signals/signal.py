@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crpbot.dataset.drift import HOURS, LastDay, farthest
+from crpbot.dataset.drift import FEWEST_MINUTES, HOURS, LastDay, farthest
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.sets import average_true_range
 from crpbot.dataset.labels import CLASSES
@@ -309,7 +309,7 @@ def _newest(speaker: Speaker, candles: Candles) -> _Heard | str:
     # Exponential means remember long: use the whole last segment, as training did.
     *_, last = candles.segments(max_gap_minutes=gap)
     recent = candles[last]
-    needed = max(features.warm_up, atr_14.warm_up)
+    needed = max(features.warm_up + FEWEST_MINUTES - 1, atr_14.warm_up)  # with fewer rows, drift cannot be told
     if len(recent) <= needed:
         return f"the newest candle needs {needed} candles before it without a gap, and has {len(recent) - 1}"
     computed = compute_features(recent, features, max_gap_minutes=gap)
