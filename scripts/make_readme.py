@@ -82,6 +82,7 @@ def main() -> None:
         "drift": lambda: {"drift": benchmark("drift")},
         "bench": lambda: {"bench": benchmark("features")},
         "training": lambda: {"training": benchmark("training")},
+        "live": lambda: {"live": benchmark("live")},
     }
     for name in sys.argv[1:] or makers:
         for mark, content in makers[name]().items():

@@ -16,6 +16,7 @@ import yaml
 import crpbot
 from crpbot.cli import app
 from crpbot.live.addresses import FILE_VARIABLE, VARIABLE
+from crpbot.live.metrics import TOKEN_FILE
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -111,8 +112,8 @@ def test_the_container_may_do_little() -> None:
 
 def test_secrets_come_from_files_alone() -> None:
     live = COMPOSE["services"]["live"]
-    assert live["environment"] == {FILE_VARIABLE: "/run/secrets/notify"}
-    assert live["secrets"] == ["notify"]
+    assert live["environment"] == {FILE_VARIABLE: "/run/secrets/notify", TOKEN_FILE: "/run/secrets/metrics_token"}
+    assert live["secrets"] == ["notify", "metrics_token"]
     for name in UNITS:
         service = unit(name).get("Service", [])
         assert not [

@@ -14,7 +14,8 @@ from crpbot.market.source import SourceKind
 from crpbot.model.folder import checkpoint_name
 from crpbot.model.loading import ModelFile, open_model
 from crpbot.quality.gates import answered
-from crpbot.registry.registry import DAY, Decision, Entry, Registry
+from crpbot.registry.entries import Entry
+from crpbot.registry.registry import DAY, Decision, Registry
 
 if TYPE_CHECKING:
     from crpbot.making.jobs import Done, Report

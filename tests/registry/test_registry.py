@@ -17,8 +17,9 @@ from crpbot.model.loading import file_sha256, load_checkpoint
 from crpbot.model.pt_file import save_checkpoint
 from crpbot.quality.gates import Verdict
 from crpbot.quality.report.data import Judgement
+from crpbot.registry.entries import Entry
 from crpbot.registry.ledger import START, Ledger
-from crpbot.registry.registry import DAY, Entry, Registry, decide
+from crpbot.registry.registry import DAY, Registry, decide
 from crpbot.registry.stages import MOVES, STAGES, move
 
 pytestmark = pytest.mark.slow  # they train and diagnose

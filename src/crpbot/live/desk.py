@@ -15,7 +15,7 @@ from crpbot.errors import DatasetError
 from crpbot.live.outcome import Terms
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.model.checkpoint import Checkpoint
-from crpbot.registry.registry import Entry
+from crpbot.registry.entries import Entry
 from crpbot.signals.ensemble import Floats
 from crpbot.signals.follow import Costs
 from crpbot.signals.plan import Preset

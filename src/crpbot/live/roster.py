@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from crpbot.errors import CrpbotError, RegistryError
 from crpbot.live.desk import Model, Style, load_model
 from crpbot.live.journal import Journal
+from crpbot.registry.entries import Entry
 from crpbot.registry.ledger import head_of
-from crpbot.registry.registry import Entry, Registry
+from crpbot.registry.registry import Registry
 from crpbot.signals.rules import UNKNOWN, MarketRules
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import getpass
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,59 +14,16 @@ from crpbot import __version__
 from crpbot.errors import RegistryError
 from crpbot.market.candles import MINUTE, utc
 from crpbot.model.folder import ONNX_NAME
+from crpbot.registry.entries import Entry, State, add_up
 from crpbot.registry.ledger import Ledger, Line, head_of
 from crpbot.registry.shelf import Shelf
 from crpbot.registry.stages import Move, Stage, move
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from crpbot.model.checkpoint import Checkpoint
     from crpbot.quality.report.data import Judgement
 
 DAY = 24 * 60 * MINUTE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One model of the registry.
-
-    Attributes:
-        symbol: of its market.
-        stage: `live` may speak; `shadow` speaks for rehearsal only; `candidate` and `retired` may not speak.
-        sha256: digest of the checkpoint, and the name of its folder.
-        file: the checkpoint's name.
-        reason: why it has this stage.
-        onnx_sha256: digest of its deployed form.
-        override: why it may rehearse although it was refused, in somebody's words; else empty.
-        recipe: name of its recipe.
-        since: when it got this stage, in milliseconds of UTC.
-        proven_until: open time of the last candle that it was judged on, likewise.
-        expires: from when on it may not speak: it was proven too long ago.
-        files: digests of what is kept of it, by name.
-        diagnosis_sha256: digest of what was measured of it last.
-        demoted: whether it is in shadow because its confidence was not what it promised.
-
-    """
-
-    symbol: str
-    stage: Stage
-    sha256: str
-    file: str
-    reason: str
-    onnx_sha256: str
-    override: str
-    recipe: str | None
-    since: int
-    proven_until: int
-    expires: int
-    files: "Mapping[str, str]"
-    diagnosis_sha256: str | None
-    demoted: bool = False
-
-    def expired(self, now: int) -> bool:
-        """Return whether it was proven too long before `now`, in milliseconds of UTC."""
-        return now >= self.expires
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +38,6 @@ class Decision:
 
     stage: Stage | None
     reason: str
-
-
-@dataclass(slots=True)
-class _State:
-    """What the ledger adds up to: every model, by digest; who serves, by symbol and stage; who was live so far, latest last."""
-
-    entries: dict[str, Entry] = field(default_factory=dict)
-    stages: dict[str, Stage] = field(default_factory=dict)
-    serving: dict[tuple[str, str], str] = field(default_factory=dict)
-    lives: dict[str, list[str]] = field(default_factory=dict)
 
 
 def decide(judgement: "Judgement") -> Decision:
@@ -144,7 +91,7 @@ class Registry:
 
     def entries(self, *, every: bool = False) -> tuple[Entry, ...]:
         """Return the models that may speak, live ones first; with `every`, candidates and retired ones after them."""
-        state = _add_up(self.lines())
+        state = add_up(self.lines())
         order = {"live": 0, "shadow": 1, "candidate": 2, "retired": 3}
         found = [one for one in state.entries.values() if every or one.stage in {"live", "shadow"}]
         return tuple(sorted(found, key=lambda one: (order[one.stage], one.symbol, -one.since)))
@@ -212,7 +159,7 @@ class Registry:
             raise RegistryError("only a checkpoint of ours can speak, even for rehearsal, found a foreign one; train one here")
         with self._ledger.turn():
             lines = self._ledger.lines()
-            state = _add_up(lines)
+            state = add_up(lines)
             was = state.stages.get(sha256)
             if kind in {"rehearse", "override"} and was == "live":
                 kind, decision = (
@@ -268,7 +215,7 @@ class Registry:
 
         """
 
-        def find(state: _State) -> Entry:
+        def find(state: State) -> Entry:
             earlier = [sha for sha in state.lives.get(symbol, ()) if state.stages[sha] == "retired"]
             if not earlier:
                 raise RegistryError(
@@ -293,11 +240,11 @@ class Registry:
         """Put a live model back into shadow: its confidence was not what it promised."""
         return self._decide(lambda state: state.entries[entry.sha256], "demote", why, now=now, who=who)
 
-    def _decide(self, find: Callable[[_State], Entry], kind: Move, why: str, *, now: int, who: str) -> Entry:
+    def _decide(self, find: Callable[[State], Entry], kind: Move, why: str, *, now: int, who: str) -> Entry:
         """Write a decision about a model that is known here, and return it as it is then."""
         with self._ledger.turn():
             lines = self._ledger.lines()
-            entry = find(_add_up(lines))
+            entry = find(add_up(lines))
             own = [line for line in lines if line.sha256 == entry.sha256]
             last = ([line for line in own if line.move != "refuse"] or own)[-1]  # a refusal proves nothing
             line = replace(
@@ -315,76 +262,13 @@ class Registry:
                 sha256_of_line="",
             ).sealed()
             self._ledger.append(line)
-            return _add_up((*lines, line)).entries[entry.sha256]
+            return add_up((*lines, line)).entries[entry.sha256]
 
 
 def _kind(decision: Decision, override: str) -> Move:
     if decision.stage is None:
         return "override" if override else "refuse"
     return "promote" if decision.stage == "live" else "rehearse"
-
-
-def _add_up(lines: "Iterable[Line]") -> _State:
-    """Return what the lines add up to: a model that becomes live, or gets into shadow, displaces the one that was."""
-    state = _State()
-    for line in lines:
-        if line.symbol is None or not line.files:  # a foreign file, which cannot speak
-            continue
-        before = state.entries.get(line.sha256)
-        _remember(state.lives.setdefault(line.symbol, []), line)
-        if line.move == "refuse" and before is not None:
-            continue  # it stays what it was, and proven as long as it was
-        after = _entry(line)
-        if before is not None and before.stage == after.stage:
-            after = replace(after, since=before.since)  # proven once more
-        _displace(state, after)
-        _put(state, after)
-    return state
-
-
-def _displace(state: _State, new: Entry) -> None:
-    """Retire whoever is live, or in shadow, where another one of that symbol becomes it."""
-    place = (new.symbol, new.stage)
-    other = state.serving.get(place)
-    if other is not None and other != new.sha256 and state.stages[other] == new.stage:
-        _put(state, replace(state.entries[other], stage="retired", since=new.since, reason=f"displaced by {new.sha256[:12]}"))
-    if new.stage in {"live", "shadow"}:
-        state.serving[place] = new.sha256
-
-
-def _remember(lives: list[str], line: Line) -> None:
-    """Keep the order in which the models of a symbol were live, for a rollback: those of which nothing worse was said since."""
-    if line.move == "rollback":
-        del lives[lives.index(line.sha256) + 1 :]
-        return
-    lives[:] = [one for one in lives if one != line.sha256]
-    if line.move == "promote":
-        lives.append(line.sha256)
-
-
-def _put(state: _State, entry: Entry) -> None:
-    state.entries[entry.sha256], state.stages[entry.sha256] = entry, entry.stage
-
-
-def _entry(line: Line) -> Entry:
-    assert line.symbol is not None
-    file = next((name for name in line.files if name.endswith(".pt")), "")
-    return Entry(
-        symbol=line.symbol,
-        stage=line.stage,
-        sha256=line.sha256,
-        file=file,
-        reason=line.reason,
-        onnx_sha256=line.files.get(ONNX_NAME, ""),
-        override=line.override,
-        recipe=line.recipe,
-        since=line.time,
-        proven_until=line.proven_until or 0,
-        expires=line.expires or 0,
-        files=dict(line.files),
-        diagnosis_sha256=line.diagnosis_sha256,
-        demoted=line.move == "demote",
-    )
 
 
 def _recipe_digest(checkpoint: "Checkpoint | None") -> str | None:

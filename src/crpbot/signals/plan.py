@@ -187,18 +187,17 @@ def make_plans(
     stop = np.where(long, round_down(stop, rules.tick), round_up(stop, rules.tick))
     take = np.where(long, round_down(take, rules.tick), round_up(take, rules.tick))
     size = _sizes(entry, np.abs(entry - stop), preset, rules.lot)
-    refused = np.select(
-        [
-            ~(distance > 0) | ~(half >= 0),
-            np.minimum(np.minimum(center - half, entry), np.minimum(stop, take)) <= 0,
-            low > high,
-            ~(sign * (take - entry) > 0) | ~(sign * (entry - stop) > 0),
-            ~(size > 0),
-            size * entry < (rules.min_notional or 0.0),
-        ],
-        [FLAT, BELOW_ZERO, NO_TICK, NO_ROOM, NO_LOT, TOO_SMALL],
-        FINE,
+    wrong = (
+        (FLAT, ~(distance > 0) | ~(half >= 0)),
+        (BELOW_ZERO, np.minimum(np.minimum(center - half, entry), np.minimum(stop, take)) <= 0),
+        (NO_TICK, low > high),
+        (NO_ROOM, ~(sign * (take - entry) > 0) | ~(sign * (entry - stop) > 0)),
+        (NO_LOT, ~(size > 0)),
+        (TOO_SMALL, size * entry < (rules.min_notional or 0.0)),
     )
+    refused = np.full(sign.shape, FINE, np.int8)
+    for number, where in reversed(wrong):  # the first reason counts
+        refused[where] = number
     return Plans(
         sign=sign,
         stop_entry=np.where(long, price < low, price > high),
@@ -208,7 +207,7 @@ def make_plans(
         stop_loss=stop,
         take_profit=take,
         size=size,
-        refused=refused.astype(np.int8),
+        refused=refused,
     )
 
 
