@@ -107,9 +107,9 @@ def ours(folder: Path, markets: int, threshold: float, minutes: int) -> dict[str
         loop.health()
         seconds.append(time.perf_counter() - begun)
     size = (home / "journal.db").stat().st_size + (home / "journal.db-wal").stat().st_size
-    parts = {"stored": spread(stored)["p50"], "stored99": spread(stored)["p99"]}
+    parts = {}
     if markets == 1:
-        parts |= speak(model(symbols[0]), candles)
+        parts = {"stored": spread(stored)["p50"], "stored99": spread(stored)["p99"], **speak(model(symbols[0]), candles)}
     return {
         **spread(seconds),
         **parts,

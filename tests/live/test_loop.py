@@ -597,3 +597,28 @@ def test_one_runtime_at_a_time_works_in_a_home(tmp_path: Path) -> None:
         pass
     with _alone(tmp_path / "live"):
         pass
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # a library of Apprise's
+def test_messages_that_nobody_takes_are_a_trouble_that_health_tells_without_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+    import time
+
+    from crpbot.live.clock import SystemClock
+    from crpbot.live.service import _notifying
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens there
+        monkeypatch.setenv("CRPBOT_NOTIFY", f"json://anna:Hunter2Secret@127.0.0.1:{closed.getsockname()[1]}/")
+        journal, clock = open_journal(tmp_path / "journal.db"), SystemClock()
+        with _notifying(journal, clock) as (tell, trouble):
+            assert trouble() == ""
+            tell("key", "LONG BTC-USD", "at 60,000", until=clock.now() + 600_000)
+            began = time.monotonic()
+            while not trouble() and time.monotonic() - began < 30:
+                time.sleep(0.05)
+            assert trouble().startswith("1 messages wait to be delivered: json")
+            assert "Hunter2Secret" not in trouble()
+        journal.close()

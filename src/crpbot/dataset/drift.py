@@ -87,10 +87,13 @@ class LastDay:
 
     def __init__(self) -> None:
         self._hours: deque[tuple[int, int, Floats]] = deque(maxlen=HOURS)
+        self._before: tuple[int, Floats] | None = None  # rows and sum of the hours before the present one, once it is asked for
 
     def take(self, time: int, x: Floats) -> None:
         """Count the features of one candle, shape `(n_features,)`, that opened at `time`, in milliseconds of UTC; in order."""
         hour = time // (60 * MINUTE)
+        if self._hours and self._hours[-1][0] != hour:
+            self._before = None
         while self._hours and self._hours[0][0] <= hour - HOURS:
             self._hours.popleft()
         if self._hours and self._hours[-1][0] == hour:
@@ -102,14 +105,21 @@ class LastDay:
     def clear(self) -> None:
         """Forget everything: a new segment starts."""
         self._hours.clear()
+        self._before = None
 
     def mean(self) -> Floats | None:
         """Return the means, shape `(n_features,)`; None for fewer than 60 rows."""
-        rows = sum(count for _, count, _ in self._hours)
-        if rows < FEWEST_MINUTES:
+        if not self._hours:
             return None
-        total: Floats = np.sum([part for _, _, part in self._hours], axis=0)
-        return total / rows
+        if self._before is None:
+            *before, (_, _, newest) = self._hours
+            self._before = (
+                sum(count for _, count, _ in before),
+                np.sum([np.zeros_like(newest), *(s for _, _, s in before)], axis=0),
+            )
+        rows, total = self._before[0] + self._hours[-1][1], self._before[1] + self._hours[-1][2]
+        found: Floats = total / rows
+        return found if rows >= FEWEST_MINUTES else None
 
     def state(self) -> list[tuple[int, int, list[float]]]:
         """Return everything as plain JSON types; `restore` reads it back."""

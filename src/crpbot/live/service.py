@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,9 +113,9 @@ def live(
         rules = partial(find_rules, venue, address=address, clock=clock)
         journal = open_journal(order.journal or order.home / JOURNAL)
         stack.callback(journal.close)
-        tell = stack.enter_context(_notifying(journal, clock))
+        tell, trouble = stack.enter_context(_notifying(journal, clock))
         folder = order.home / "live"
-        _run(order, registry, feed, clock, journal, tell, rules, watch, folder=folder, binding=True, until=None)
+        _run(order, registry, feed, clock, journal, tell, rules, watch, trouble, folder=folder, binding=True, until=None)
 
 
 def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start: int | None = None, watch: Watch) -> None:
@@ -152,7 +152,20 @@ def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         until = last + MINUTE + SETTLE + 1
         feed = ReplayFeed(markets, clock)
-        _run(order, registry, feed, clock, journal, _tell_nobody, None, watch, folder=folder, binding=False, until=until)
+        _run(
+            order,
+            registry,
+            feed,
+            clock,
+            journal,
+            _tell_nobody,
+            None,
+            watch,
+            _no_trouble,
+            folder=folder,
+            binding=False,
+            until=until,
+        )
 
 
 def model_memory(registry: Registry, symbol: str) -> int:
@@ -170,6 +183,7 @@ def _run(
     tell: Tell,
     rules: FindRules | None,
     watch: Watch,
+    trouble: Callable[[], str],
     *,
     folder: Path,
     binding: bool,
@@ -184,6 +198,8 @@ def _run(
             watch.signal(one)
 
     def each(health: Health) -> None:
+        if undelivered := trouble():
+            health = replace(health, problems=(*health.problems, undelivered))
         meters.show(health, guard.evidence)
         with suppress(OSError):  # the disk is full: whoever looks finds no sign of life
             write_health(health, folder / HEALTH)
@@ -238,19 +254,30 @@ def _tell_nobody(key: str, title: str, body: str, *, until: int) -> bool:  # noq
     return False
 
 
+def _no_trouble() -> str:
+    return ""
+
+
 @contextmanager
-def _notifying(journal: Journal, clock: WakingClock) -> "Iterator[Tell]":
+def _notifying(journal: Journal, clock: WakingClock) -> "Iterator[tuple[Tell, Callable[[], str]]]":
+    """Give what tells people, and what says which trouble there is with that."""
     from crpbot.live.addresses import read_addresses  # noqa: PLC0415  Apprise is slow to import
     from crpbot.live.notify import Notifier  # noqa: PLC0415  likewise
 
     addresses = read_addresses(os.environ)
     if not addresses:
-        yield _tell_nobody
+        yield _tell_nobody, _no_trouble
         return
     notifier = Notifier(addresses, journal.outbox, clock)
     notifier.start()
+
+    def trouble() -> str:
+        counters = notifier.counters()
+        waits = counters.waiting and counters.last_error
+        return f"{counters.waiting} messages wait to be delivered: {counters.last_error}" if waits else ""
+
     try:
-        yield notifier.tell
+        yield notifier.tell, trouble
     finally:
         notifier.stop()
 

@@ -24,7 +24,7 @@ def utc(milliseconds: int) -> str:
     '2025-01-29T01:36Z'
     """
     try:
-        return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%MZ")
+        return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).isoformat()[:16] + "Z"
     except (OverflowError, OSError, ValueError):  # no calendar goes so far
         return f"{milliseconds} ms"
 

@@ -166,42 +166,34 @@ def say(speech: Speech, moment: Moment, *, now: int, price: float | None = None)
 
     """
     closed = moment.candle + MINUTE
-    preset, expires = speech.preset, closed + speech.preset.expiry_minutes * MINUTE
-    silent = Signal(
+    preset, expires = speech.preset, utc(closed + speech.preset.expiry_minutes * MINUTE)
+    found, plan, reason, late = None, None, moment.why, False
+    if moment.probabilities is not None and not np.isfinite(moment.probabilities).all():
+        reason = "the model gives no finite probabilities"
+    elif moment.probabilities is not None:
+        found = opinion(moment.probabilities, threshold=speech.threshold)
+        early = "its candle has not closed yet" if now < closed else ""
+        reason = early or found.reason or _hindrance(speech, moment)
+        if not reason:
+            plan, reason = _plan(found, moment, price, speech)
+        late = plan is not None and now >= closed + preset.expiry_minutes * MINUTE
+    return Signal(
         symbol=speech.symbol,
         stage=speech.stage,
-        status="no signal",
-        reason=moment.why,
+        status="no signal" if plan is None else "expired" if late else "signal",
+        reason=f"it was valid until {expires}" if late else reason,
         candle=utc(moment.candle),
-        expires=utc(expires),
+        expires=expires,
         close_by=None if preset.hold_minutes is None else utc(closed + preset.hold_minutes * MINUTE),
         close_after=speech.timing.hold if speech.timing.from_entry else None,
-        side=None,
-        confidence=None,
-        probabilities=None,
-        plan=None,
+        side=None if found is None else found.side,
+        confidence=None if found is None else found.confidence,
+        probabilities=None if found is None else found.probabilities,
+        plan=plan,
         rules=speech.rules,
         model_sha256=speech.model_sha256,
         ledger_head=speech.ledger_head,
         override=speech.override,
-    )
-    if moment.probabilities is None:
-        return silent
-    if not np.isfinite(moment.probabilities).all():
-        return replace(silent, reason="the model gives no finite probabilities")
-    found = opinion(moment.probabilities, threshold=speech.threshold)
-    early = "its candle has not closed yet" if now < closed else ""
-    found = replace(found, reason=early or found.reason or _hindrance(speech, moment))
-    plan, reason = _plan(found, moment, price, speech)
-    late = plan is not None and now >= expires
-    return replace(
-        silent,
-        status="no signal" if plan is None else "expired" if late else "signal",
-        reason=f"it was valid until {utc(expires)}" if late else reason,
-        side=found.side,
-        confidence=found.confidence,
-        probabilities=found.probabilities,
-        plan=plan,
     )
 
 
@@ -336,13 +328,9 @@ def drift_of(speaker: Speaker, later: Floats | None) -> tuple[str, float] | None
 
 def _plan(found: Opinion, moment: Moment, price: float | None, speech: Speech) -> tuple[OrderPlan | None, str]:
     """Return the plan, or why there is none."""
-    if found.reason:
-        return None, found.reason
-    at = moment.close if price is None else price
+    at, preset = moment.close if price is None else price, speech.preset
     try:
-        return (
-            make_plan(found.side, center=moment.close, atr=moment.atr, price=at, preset=speech.preset, rules=speech.rules),
-            "",
-        )
+        plan = make_plan(found.side, center=moment.close, atr=moment.atr, price=at, preset=preset, rules=speech.rules)
     except PlanError as refusal:
         return None, str(refusal)
+    return plan, ""
