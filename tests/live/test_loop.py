@@ -6,7 +6,7 @@ import pytest
 from live.worlds import batch_signals, promoted, without
 from models import market
 
-from crpbot.errors import ExchangeError, JournalError, RegistryError
+from crpbot.errors import CandleError, ExchangeError, JournalError, RegistryError
 from crpbot.live.clock import ReplayClock
 from crpbot.live.desk import Style
 from crpbot.live.feed import ReplayFeed
@@ -111,6 +111,17 @@ def test_a_replay_says_exactly_what_the_batch_path_says(tmp_path: Path, models: 
     assert len(heard) == len(found)
     assert healths[-1].well
     assert all(one.outcome is not None for one in found if one.candle < candles.time[-60])
+
+
+def test_a_recording_is_spoken_of_from_the_first_candle_on_that_batch_speaks_of(tmp_path: Path, models: Path) -> None:
+    registry = promoted(tmp_path, models)
+    candles = market()[:700]
+    replay(order(tmp_path), {"BTC-USD": candles}, speed=0, watch=Watch())
+    wanted = batch_signals(registry, candles, threshold=THRESHOLD, since=0)
+    assert_same(said(tmp_path / "replay.db"), wanted)
+    assert min(wanted) < candles.time[300]
+    with pytest.raises(CandleError, match="must be longer than the 258 candles"):
+        replay(order(tmp_path), {"BTC-USD": candles[:258]}, speed=0, watch=Watch())
 
 
 def test_a_hole_is_waited_for_and_then_it_is_a_gap_as_in_batch(tmp_path: Path, models: Path) -> None:

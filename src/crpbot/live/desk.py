@@ -127,6 +127,7 @@ class Inputs:
     Args:
         features: which.
         max_gap_minutes: missing minutes that do not yet start a new segment.
+        whole: whether the first candle is the beginning of its segment: nothing of it came before.
 
     Attributes:
         features: which.
@@ -137,13 +138,13 @@ class Inputs:
 
     """
 
-    def __init__(self, features: FeatureSet, max_gap_minutes: int) -> None:
+    def __init__(self, features: FeatureSet, max_gap_minutes: int, *, whole: bool = False) -> None:
         self.features = features
         self.waiting = False
         self._live = LiveFeatures(features, max_gap_minutes=max_gap_minutes)
         self._atr = LiveFeatures(average_true_range(), max_gap_minutes=max_gap_minutes)
         self._day = LastDay()
-        self._sure = False
+        self._sure = whole
         self.values: Floats | None = None
         self.atr = math.nan
         self.why = ""
@@ -217,6 +218,7 @@ class Desk:
 
     Args:
         symbol: of it.
+        whole: whether its first candle is the beginning of everything, as in a recording.
 
     Attributes:
         next: open time of the first minute that was not yet decided on, in milliseconds of UTC; None before there is history.
@@ -225,8 +227,8 @@ class Desk:
 
     """
 
-    def __init__(self, symbol: str) -> None:
-        self.symbol = symbol
+    def __init__(self, symbol: str, *, whole: bool = False) -> None:
+        self.symbol, self._whole = symbol, whole
         self.next: int | None = None
         self.silent_until = 0
         self.models: tuple[Model, ...] = ()
@@ -242,7 +244,7 @@ class Desk:
         for model in self.models:
             inputs = old.get(model.key)
             if inputs is None:
-                inputs = Inputs(model.features, model.key[1])
+                inputs = Inputs(model.features, model.key[1], whole=self._whole)
                 inputs.waiting = self.next is not None
             self._inputs[model.key] = inputs
         self.keep(max(model.lasts for model in self.models) + PAGE + 40)
@@ -256,7 +258,7 @@ class Desk:
         """Forget the past of the inputs: it is too long ago to go on from."""
         self.next = None
         for model in self.models:
-            self._inputs[model.key] = Inputs(model.features, model.key[1])
+            self._inputs[model.key] = Inputs(model.features, model.key[1], whole=self._whole)
 
     @property
     def memory(self) -> int:

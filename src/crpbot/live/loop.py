@@ -48,10 +48,12 @@ class Setting:
         paper: whether paper trades are made.
         until: the clock's time at which it ends, in milliseconds of UTC; None for never.
         history: candles of a market from before the start, where somebody has them.
+        whole: whether a market begins with its first candle, as in a recording: nothing that came before is missed.
 
     """
 
     paper: bool = False
+    whole: bool = False
     until: int | None = None
     history: Callable[[str], Candles | None] = lambda _: None
 
@@ -169,7 +171,8 @@ class Loop:
         desk, follow = self._desks.get(symbol), self._follow.get(symbol)
         before = () if desk is None else desk.models
         if desk is None or follow is None:
-            desk, follow = Desk(symbol), FollowUp(self._journal, symbol, paper=self._setting.paper)
+            desk = Desk(symbol, whole=self._setting.whole)
+            follow = FollowUp(self._journal, symbol, paper=self._setting.paper)
             desk.serve(models)
             follow.serve(models)
             self._resume(desk, follow)

@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
+from crpbot.dataset.drift import FEWEST_MINUTES
 from crpbot.disk import locked
-from crpbot.errors import JournalError, RegistryError
+from crpbot.errors import CandleError, JournalError, RegistryError
 from crpbot.live.clock import ReplayClock, SystemClock, WakingClock
 from crpbot.live.desk import Style
 from crpbot.live.feed import Feed, ReplayFeed, RestFeed
@@ -127,12 +128,12 @@ def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start:
         order: what to do.
         markets: the recorded candles by symbol.
         speed: how many times as fast as the market; 0 as fast as it goes.
-        start: open time of the first candle that is spoken of, in milliseconds of UTC; by default after as much history as the
-            models need.
+        start: open time of the first candle that is spoken of, in milliseconds of UTC; by default the first of which something
+            can be said: as in batch, exponential means begin with the recording.
         watch: who is told.
 
     Raises:
-        CrpbotError: the journal is the one of the home, or the registry was altered.
+        CrpbotError: the journal is the one of the home, the registry was altered, or the recording is too short.
 
     """
     registry = Registry(order.home / "registry")
@@ -140,8 +141,12 @@ def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start:
         raise JournalError(f"a replay must have a journal of its own, found that of the home, {order.journal}; name another file")
     first = min(int(candles.time[0]) for candles in markets.values())
     last = max(int(candles.time[-1]) for candles in markets.values())
-    longest = max((model_memory(registry, symbol) for symbol in markets), default=0)
-    begin = start if start is not None else first + longest * MINUTE
+    needed = max((needed_before(registry, symbol) for symbol in markets), default=0)
+    begin = start if start is not None else first + needed * MINUTE
+    if begin > last:
+        raise CandleError(
+            f"a recording must be longer than the {needed:,} candles that a model needs before it speaks; bring more"
+        )
     clock = ReplayClock(begin + SETTLE, speed=speed)
     with _stopping(clock), ExitStack() as stack:
         if order.journal is None:
@@ -168,10 +173,10 @@ def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start:
         )
 
 
-def model_memory(registry: Registry, symbol: str) -> int:
-    """Return how many candles the models of a symbol need before they speak; 0 where there is none."""
+def needed_before(registry: Registry, symbol: str) -> int:
+    """Return how many candles without a gap the models of a symbol need before they speak; 0 where there is none."""
     found = [registry.speaker(entry) for entry in registry.entries() if entry.symbol == symbol]
-    return max((one.feature_set.memory for one in found), default=0)
+    return max((one.feature_set.warm_up + FEWEST_MINUTES - 1 for one in found), default=0)
 
 
 def _run(
@@ -209,7 +214,7 @@ def _run(
     roster = Roster(registry, journal, order.symbols, style=order.style, find_rules=rules)
     roster.read()  # a ledger that was altered is an error at once, not a silence
     roster.forget()
-    setting = Setting(paper=order.paper, until=until, history=order.history)
+    setting = Setting(paper=order.paper, until=until, history=order.history, whole=not binding)
     with ExitStack() as stack:
         if order.metrics_port is not None:
             token = read_token(order.metrics_host, os.environ)
