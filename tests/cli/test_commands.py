@@ -70,7 +70,7 @@ def test_a_run_makes_the_deliverables_and_says_what_it_found(place: Path) -> Non
     rows = [json.loads(line) for line in (place / "R" / "BTC-USD" / "training.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     ledger = [json.loads(line) for line in (place / "R" / "registry" / "ledger.jsonl").read_text().splitlines()]
-    assert [line["symbol"] for line in ledger] == ["BTC-USD", "ETH-USD"]
+    assert sorted(line["symbol"] for line in ledger) == ["BTC-USD", "ETH-USD"]  # whoever is done first
 
 
 def test_train_makes_the_same_bytes_as_run(place: Path) -> None:

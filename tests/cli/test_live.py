@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_a_recording_is_played_tells_its_signals_and_changes_nothing_else(home: Path, tmp_path: Path) -> None:
-    write_candles(market()[:2_700], tmp_path / "BTC-USD.parquet")
+    write_candles(market()[:700], tmp_path / "BTC-USD.parquet")
     ledger = (home / "registry" / "ledger.jsonl").read_bytes()
     done = crpbot("live", "--replay", tmp_path / "BTC-USD.parquet", "--home", home, "--paper")
     assert done.returncode == 0, done.stderr
@@ -155,7 +155,8 @@ def test_a_byte_that_was_changed_is_refused_wherever_it_is(home: Path, tmp_path:
         path.write_bytes(honest.replace(b'"passed": true', b'"passed": false', 1) if path == stored else altered)
         assert path.read_bytes() != honest
         assert crpbot("signal", *candles, "--home", home).returncode == 2, path
-        assert crpbot("promote", file, *candles, "--home", home).returncode == 2, path
+        again = crpbot("promote", file, *candles, "--home", home)  # what was measured once is not even looked at
+        assert again.returncode == (1 if path == stored else 2), path
         path.write_bytes(honest)
     assert crpbot("signal", *candles, "--home", home).returncode == 0
 

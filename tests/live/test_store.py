@@ -72,7 +72,7 @@ def test_sqlite_writes_ahead_and_keeps_its_word(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "deep" / "er" / "journal.db")
     with journal.store.writing() as connection:
         found = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous", "foreign_keys")]
-        assert (found, connection.execute(text("PRAGMA busy_timeout")).scalar()) == (["wal", 1, 1], 30_000)
+        assert (found, connection.execute(text("PRAGMA busy_timeout")).scalar()) == (["wal", 2, 1], 30_000)
     journal.close()
     assert sorted(path.name for path in (tmp_path / "deep" / "er").iterdir()) == ["journal.db"]
     again = open_journal(f"sqlite:///{tmp_path}/deep/er/journal.db")
