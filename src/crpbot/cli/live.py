@@ -3,6 +3,7 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from crpbot.market.candles import Candles
     from crpbot.signals.signal import Signal
 
-_QUIET = 15 * 60_000
-"""Milliseconds between two lines of health while nothing changes."""
+_QUIET, _PLAYED = 900.0, 10.0
+"""Seconds of ours between two lines of health while nothing changes: in earnest, and while a recording is played."""
 
 
 def command(
@@ -77,7 +78,7 @@ def command(
         metrics_host=metrics_host,
         metrics_port=metrics_port,
     )
-    watch = _watch()
+    watch = _watch(_QUIET if replay is None else _PLAYED)
     if replay is not None:
         play(order, _recording(replay, order), speed=speed, watch=watch)
         return
@@ -120,19 +121,19 @@ def _recording(path: Path, order: "Order") -> "Mapping[str, Candles]":
     return markets
 
 
-def _watch() -> "Watch":
-    """Say signals as they come, and how everything is whenever that changes, or every quarter of an hour."""
+def _watch(quiet: float) -> "Watch":
+    """Say signals as they come, and how everything is whenever that changes, or when nothing was said of it for so long."""
     from crpbot.live.service import Watch
 
-    last: tuple[bool, int] | None = None
+    last: tuple[bool, float] | None = None
 
     def signal(one: "Signal") -> None:
         typer.echo(str(one))
 
     def health(one: "Health") -> None:
         nonlocal last
-        if last is None or last[0] != one.well or one.time - last[1] >= _QUIET:
-            last = (one.well, one.time)
+        if last is None or last[0] != one.well or monotonic() - last[1] >= quiet:
+            last = (one.well, monotonic())
             moment = datetime.fromtimestamp(one.time / 1_000, UTC)
             typer.echo(f"{moment:%Y-%m-%dT%H:%M:%SZ}  {one}")
 
