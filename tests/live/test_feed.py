@@ -21,6 +21,8 @@ from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.venues import VENUES
 from crpbot.signals.rules import MarketRules
 
+pytestmark = pytest.mark.slow  # a venue on loopback, and ccxt
+
 ROWS = 400
 MARKETS = {"BTC-USD": walk(ROWS, 1, level=60_000.0), "ETH-USD": walk(ROWS, 2, level=3_000.0)}
 BOTH = tuple(MARKETS)

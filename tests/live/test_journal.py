@@ -21,6 +21,8 @@ from crpbot.live.tables import outbox
 from crpbot.market.candles import MINUTE
 from crpbot.quality.trust import thin
 
+pytestmark = pytest.mark.slow  # databases
+
 WON = Outcome(
     label=2,
     hit=True,

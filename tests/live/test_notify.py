@@ -17,6 +17,8 @@ from receiver import HOUR, Box, Hand, Receiver, at, drive, patch_hosts, receiver
 from crpbot.live.addresses import Address
 from crpbot.live.notify import FIRST_DELAY, LONGEST_DELAY, Message, Notifier, digest
 
+pytestmark = pytest.mark.slow  # receivers on loopback, and Apprise
+
 
 def until(true: Callable[[], bool]) -> None:
     """Wait for what other threads do; how long it takes proves nothing."""

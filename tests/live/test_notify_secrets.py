@@ -18,6 +18,8 @@ from crpbot.live.notify import Notifier
 from crpbot.live.post import deliver
 from crpbot.live.redact import MASK, guard_logs, redactor, secrets_of
 
+pytestmark = pytest.mark.slow  # receivers on loopback, and Apprise
+
 SECRETS = [
     *("ann-the-user", "pass/w@rd: 1", "tok3n-in-the-path", "k3y-in-the-query", "h3ader-value"),
     *("987654321", "TelegramToken_abcdefg-hijk", "-100777888999", "112233445566778899", "DiscordToken_klmnop-qrst"),

@@ -22,6 +22,8 @@ from crpbot.live.journal import open_journal
 from crpbot.live.store import Store
 from crpbot.live.tables import VERSION_TABLE, metadata
 
+pytestmark = pytest.mark.slow  # databases, and processes that are killed
+
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_500_and_none_is_doubled_or_lost(address: str) -> None:
