@@ -513,6 +513,23 @@ def test_inputs_of_a_new_model_wait_for_history_however_long_the_venue_is_away(t
     assert {candle for candle in wanted if candle > BEGIN + 36 * MINUTE} <= found
 
 
+def test_inputs_that_a_saved_state_does_not_know_are_given_history(tmp_path: Path, models: Path) -> None:
+    """Another feature set was promoted while nobody ran."""
+    registry = promoted(tmp_path, models)
+    candles = market()[:2_800]
+    world = World(tmp_path, candles, start=BEGIN)
+    wait_for(world, 20)
+    world.loop._save("BTC-USD")
+    file = tmp_path / "live" / "BTC-USD.json"
+    state = json.loads(file.read_text())
+    state["desk"]["inputs"] = []
+    file.write_text(json.dumps(state))
+    again = World(tmp_path, candles, start=world.clock.now() + MINUTE)
+    again.play(int(candles.time[-1]) + MINUTE + SETTLE + 1)
+    found = list(reversed(again.journal.signals(limit=1_000)))
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=BEGIN))
+
+
 class Skewed(ReplayFeed):
     """A venue that tells its time."""
 

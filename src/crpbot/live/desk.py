@@ -149,10 +149,9 @@ class Inputs:
         self.atr = math.nan
         self.why = ""
 
-    @property
-    def time(self) -> int | None:
-        """Open time of the last candle, in milliseconds of UTC; None before the first."""
-        return self._live.time
+    def wait(self) -> None:
+        """Take no candle before `learn` has brought history: the market goes on already."""
+        self.waiting, self.why = True, "it waits for history"
 
     def learn(self, candles: Candles) -> None:
         """Take candles that nobody has to speak of."""
@@ -245,7 +244,8 @@ class Desk:
             inputs = old.get(model.key)
             if inputs is None:
                 inputs = Inputs(model.features, model.key[1], whole=self._whole)
-                inputs.waiting = self.next is not None
+                if self.next is not None:
+                    inputs.wait()
             self._inputs[model.key] = inputs
         self.keep(max(model.lasts for model in self.models) + PAGE + 40)
 
@@ -274,9 +274,7 @@ class Desk:
     def why(self) -> str:
         """Why no model may speak of the newest candle; empty where one may."""
         found = [self._inputs[model.key] for model in self.models]
-        if not found or any(not inputs.waiting and not inputs.why for inputs in found):
-            return ""
-        return next(("it waits for history" if inputs.waiting else inputs.why for inputs in found), "")
+        return found[0].why if found and all(inputs.why for inputs in found) else ""
 
     @property
     def first(self) -> int | None:
@@ -314,8 +312,7 @@ class Desk:
     def _say(self, model: Model, row: Row, now: int) -> Signal:
         inputs = self._inputs[model.key]
         heard = drift = None
-        why = "it waits for history" if inputs.waiting else inputs.why
-        if inputs.values is not None and not why:
+        if inputs.values is not None and not inputs.why:
             heard = model.checkpoint.predict(inputs.values[None, :]).probabilities[0]
             if max(heard[0], heard[2]) >= model.speech.threshold:  # nobody asks for the drift of what is not said
                 drift = drift_of(model.checkpoint, inputs.day())
@@ -325,7 +322,7 @@ class Desk:
             atr=inputs.atr,
             probabilities=heard,
             drift=drift,
-            why=why,
+            why=inputs.why,
         )
         return say(model.speech, moment, now=now)
 
@@ -350,7 +347,7 @@ class Desk:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; inputs of models that it does not know begin without history.
+        """Go on where `state` was taken; inputs of models that it does not know wait for history.
 
         Raises:
             DatasetError: it is damaged, or of another market; nothing is changed then.
@@ -368,6 +365,8 @@ class Desk:
                 f"the saved state of {self.symbol} must be whole, found: {error}; it starts from history"
             ) from None
         self._inputs |= inputs
+        for key in wanted.keys() - inputs.keys():
+            self._inputs[key].wait()
         self.next = state["next"]
         self._kept.extend(kept)
 

@@ -126,7 +126,6 @@ class Meters:
         self._trust = Gauge(
             "crpbot_trust_evidence", "Against the confidence of a model.", ["symbol", "stage", "of"], registry=here
         )
-        self.turn = Histogram("crpbot_turn_seconds", "From the first question to the last written signal.", registry=here)
         self.delay = Histogram(
             "crpbot_signal_delay_seconds",
             "From the close of a candle to its written signal.",

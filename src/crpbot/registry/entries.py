@@ -55,7 +55,6 @@ class State:
     """What the ledger adds up to: every model, by digest; who serves, by symbol and stage; who was live so far, latest last."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    stages: dict[str, Stage] = field(default_factory=dict)
     serving: dict[tuple[str, str], str] = field(default_factory=dict)
     lives: dict[str, list[str]] = field(default_factory=dict)
 
@@ -74,7 +73,7 @@ def add_up(lines: Iterable[Line]) -> State:
         if before is not None and before.stage == after.stage:
             after = replace(after, since=before.since)  # proven once more
         _displace(state, after)
-        _put(state, after)
+        state.entries[after.sha256] = after
     return state
 
 
@@ -82,8 +81,10 @@ def _displace(state: State, new: Entry) -> None:
     """Retire whoever is live, or in shadow, where another one of that symbol becomes it."""
     place = (new.symbol, new.stage)
     other = state.serving.get(place)
-    if other is not None and other != new.sha256 and state.stages[other] == new.stage:
-        _put(state, replace(state.entries[other], stage="retired", since=new.since, reason=f"displaced by {new.sha256[:12]}"))
+    if other is not None and other != new.sha256 and state.entries[other].stage == new.stage:
+        state.entries[other] = replace(
+            state.entries[other], stage="retired", since=new.since, reason=f"displaced by {new.sha256[:12]}"
+        )
     if new.stage in {"live", "shadow"}:
         state.serving[place] = new.sha256
 
@@ -96,10 +97,6 @@ def _remember(lives: list[str], line: Line) -> None:
     lives[:] = [one for one in lives if one != line.sha256]
     if line.move == "promote":
         lives.append(line.sha256)
-
-
-def _put(state: State, entry: Entry) -> None:
-    state.entries[entry.sha256], state.stages[entry.sha256] = entry, entry.stage
 
 
 def _entry(line: Line) -> Entry:

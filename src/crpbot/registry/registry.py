@@ -160,7 +160,8 @@ class Registry:
         with self._ledger.turn():
             lines = self._ledger.lines()
             state = add_up(lines)
-            was = state.stages.get(sha256)
+            known = state.entries.get(sha256)
+            was = None if known is None else known.stage
             if kind in {"rehearse", "override"} and was == "live":
                 kind, decision = (
                     "refuse",
@@ -168,7 +169,6 @@ class Registry:
                 )
             if can_speak:
                 assert ours is not None
-                known = state.entries.get(sha256)
                 kept = self._shelf.keep(ours, checkpoint, judgement, known=None if known is None else known.files)
             proven = diagnosis.data.last
             if kind == "promote" and proven > now:
@@ -216,7 +216,7 @@ class Registry:
         """
 
         def find(state: State) -> Entry:
-            earlier = [sha for sha in state.lives.get(symbol, ()) if state.stages[sha] == "retired"]
+            earlier = [sha for sha in state.lives.get(symbol, ()) if state.entries[sha].stage == "retired"]
             if not earlier:
                 raise RegistryError(
                     f"a rollback must have an earlier live model of {symbol}, found none; promote another (crpbot promote)"
