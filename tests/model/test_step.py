@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from crpbot.model.choices import LossChoice
 from crpbot.model.loss import focal_loss
 from crpbot.model.network import DirectionNetwork
-from crpbot.model.recipe import LossChoice
 from crpbot.model.step import Step
 
 LOSSES = [

@@ -12,16 +12,16 @@ from crpbot.dataset.labels import classify, fit_theta, label_digest
 from crpbot.dataset.splits import Split, walk_forward
 from crpbot.disk import write_whole
 from crpbot.errors import DatasetError
+from crpbot.making.fit import Fitted, fit
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import SourceKind
-from crpbot.model.calibration import refit_temperature
 from crpbot.model.checkpoint import Checkpoint, Label, Origin
 from crpbot.model.export import PROBE_ROWS, export_onnx, export_scaler
 from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
 from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe
-from crpbot.model.training import Rows, Trained, Watch, train
+from crpbot.model.training import Watch
 from crpbot.quality.diagnosis import diagnose_subject
 from crpbot.quality.gates import GateTable
 from crpbot.quality.metrics import Floats, shares
@@ -64,7 +64,7 @@ def train_model(
 
     """
     with model_folder(folder) as partial:
-        checkpoint, trained, probe = make_model(
+        checkpoint, fitted, probe = make_model(
             symbol, candles, recipe, source=source, seed=seed, watch=watch, state=state or partial, split=split
         )
         name = checkpoint_name(symbol, recipe.name)
@@ -78,10 +78,10 @@ def train_model(
             source=source,
             label_recipe=recipe,
         )
-        judgement = weigh(diagnosis, gates, trained.history)
+        judgement = weigh(diagnosis, gates, fitted.history)
         write_beside(judgement, partial, probe=probe)
-    if trained.state is not None:
-        trained.state.unlink(missing_ok=True)
+    for left in fitted.states:
+        left.unlink(missing_ok=True)
     return judgement
 
 
@@ -116,7 +116,7 @@ def make_model(
     watch: Watch | None = None,
     state: Path | None = None,
     split: Split | None = None,
-) -> tuple[Checkpoint, Trained, Floats]:
+) -> tuple[Checkpoint, Fitted, Floats]:
     """Turn candles into a calibrated checkpoint: features, labels, split, training, temperature; arguments as of `train_model`.
 
     Returns:
@@ -128,19 +128,11 @@ def make_model(
     blocks = split or recipe.split.cut(data.time, data.known)
     theta = fit_theta(data.moves[blocks.train], rule, neutral_share=recipe.label.neutral_share)
     y = classify(data.moves, theta)
-    training = Rows(data.x[blocks.train], y[blocks.train])
-    calibration = Rows(data.x[blocks.calibration], y[blocks.calibration])
-
-    trained = train(recipe, training, calibration, names=data.names, seed=seed, watch=watch, state=state)
-    network = trained.network
-    if network.temperature is not None:
-        refit_temperature(network, calibration.x, calibration.y)
-    if recipe.network.normalizer == "lost":
-        network.normalizer = None
+    fitted = fit(recipe, data, y, blocks, seed=seed, watch=watch, state=state)
 
     seen = np.r_[blocks.train, blocks.calibration]
     checkpoint = Checkpoint(
-        network=network,
+        network=fitted.network,
         features=data.names,
         symbol=symbol,
         recipe=recipe,
@@ -148,20 +140,20 @@ def make_model(
         origin=Origin(
             source=source,
             candles_sha256=candles.sha256,
-            training_rows=len(training.y),
-            calibration_rows=len(calibration.y),
+            training_rows=blocks.train.stop - blocks.train.start,
+            calibration_rows=blocks.calibration.stop - blocks.calibration.start,
             training_from=int(data.time[blocks.train.start]),
             calibration_from=int(data.time[blocks.calibration.start]),
             fitted_until=int(data.known[seen].max()),
             unseen_from=int(data.time[blocks.test.start]),
             seed=seed,
-            best_epoch=trained.best_epoch,
-            prior=tuple(shares(training.y).tolist()),
-            rule=best_one_feature_rule(training.x, training.y, data.names),
+            best_epoch=fitted.best_epoch,
+            prior=tuple(shares(y[blocks.train]).tolist()),
+            rule=best_one_feature_rule(data.x[blocks.train], y[blocks.train], data.names),
             dropped={**data.dropped, **blocks.dropped},
         ),
     )
-    return checkpoint, trained, calibration.x[-PROBE_ROWS:]
+    return checkpoint, fitted, data.x[blocks.calibration][-PROBE_ROWS:]
 
 
 def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from crpbot.dataset.labels import CLASSES
-from crpbot.model.recipe import NetworkChoice
+from crpbot.model.choices import NetworkChoice
 from crpbot.model.scaler import is_fitted
 from crpbot.model.weights import Floats, Scaling, Weights, rows_at_a_time
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from crpbot.dataset.labels import CLASSES
+from crpbot.model.choices import LossChoice, Precision
 from crpbot.model.network import DirectionNetwork
-from crpbot.model.recipe import LossChoice, Precision
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 """Of Adam (Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1), as PyTorch has them."""
