@@ -12,10 +12,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from crpbot.errors import DatasetError, TrainingError
 from crpbot.model.archive import read_archive
+from crpbot.model.average import Average
+from crpbot.model.calibration import fit_temperature, softmax
 from crpbot.model.loss import focal_loss
 from crpbot.model.network import DirectionNetwork
 from crpbot.model.recipe import Recipe
 from crpbot.model.state import load_state, save_state
+from crpbot.model.step import flatten
 from crpbot.model.training import Epoch, Rows, _keep, evaluate, train
 
 NAMES = ("a", "b", "c", "d")
@@ -43,9 +46,9 @@ def train_until(epoch: int, recipe: Recipe, state: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["v7", "v6"])
-def test_a_run_that_is_cut_off_at_any_epoch_ends_with_the_same_weights(name: str, tmp_path: Path) -> None:
-    recipe = quick(name, epochs=7, patience=7)
+@pytest.mark.parametrize(("name", "averaging"), [("v7", 0), ("v6", 0), ("v7", 100)])
+def test_a_run_that_is_cut_off_at_any_epoch_ends_with_the_same_weights(name: str, averaging: int, tmp_path: Path) -> None:
+    recipe = quick(name, epochs=7, patience=7, averaging=averaging)
     whole = train(recipe, rows(), rows(800, 1), names=NAMES, seed=4)
     for epoch in random.sample(range(1, 7), 3):
         state = tmp_path / str(epoch)
@@ -192,6 +195,40 @@ def test_half_precision_reaches_the_same_validation_loss() -> None:
         for precision in ("float32", "bfloat16")
     ]
     assert np.mean(found[1]) == pytest.approx(np.mean(found[0]), rel=0.01)
+
+
+def test_averaged_weights_are_the_mean_of_the_last_steps() -> None:
+    choice = quick("v7").network
+    network = DirectionNetwork.from_recipe(choice, input_size=4, normalizer=True)
+    parameters, _, _ = flatten(network)
+    average, rng = Average(network, parameters, over=5), torch.Generator().manual_seed(0)
+    wanted, seen = torch.zeros_like(parameters), []
+    for step in range(1, 13):
+        parameters.copy_(torch.randn(len(parameters), generator=rng))
+        network.bn1.running_mean.fill_(step)
+        seen.append(parameters.clone())
+        wanted = torch.stack(seen).mean(0) if step <= 5 else wanted + (parameters - wanted) / 5
+        average(step)
+        found = torch.cat([one.detach().reshape(-1) for one in average.network.parameters()])
+        torch.testing.assert_close(found, wanted)
+        if step == 5:
+            torch.testing.assert_close(average.network.bn1.running_mean, torch.full_like(network.bn1.running_mean, 3.0))
+
+
+@pytest.mark.slow
+def test_the_averaged_network_is_the_one_that_is_judged_and_given() -> None:
+    plain, averaged = (
+        train(quick(epochs=2, patience=2, averaging=over), rows(), rows(800, 1), names=NAMES, seed=0) for over in (0, 1)
+    )
+    for key, tensor in plain.network.state_dict().items():  # over one step, the mean is the network itself
+        torch.testing.assert_close(tensor, averaged.network.state_dict()[key])
+    wide = train(quick(epochs=2, patience=2, averaging=10**6), rows(), rows(800, 1), names=NAMES, seed=0)
+    logits = evaluate(wide.network, torch.from_numpy(wide.network.normalizer(torch.from_numpy(rows(800, 1).x)).numpy()))
+    served = logits.double().numpy()
+    probabilities = softmax(served / fit_temperature(served, rows(800, 1).y))
+    found = -np.log(probabilities[np.arange(800), rows(800, 1).y]).mean()
+    assert found == pytest.approx(wide.history[wide.best_epoch - 1].calibration_log_loss)
+    assert wide.history[-1].training_loss == plain.history[-1].training_loss  # the steps themselves are the same
 
 
 def test_a_feature_that_is_not_finite_is_named() -> None:

@@ -87,7 +87,7 @@ class Step:
 
     def __init__(self, network: DirectionNetwork, loss: LossChoice, *, batch_size: int, precision: Precision = "float32") -> None:
         self.loss, self.batch_size, self.precision = loss, batch_size, precision
-        self.parameters, self.slopes, slopes = _flatten(network)
+        self.parameters, self.slopes, slopes = flatten(network)
         device = self.parameters.device
         self.moments = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
         self.steps = torch.zeros((), device=device)
@@ -207,7 +207,7 @@ class Step:
             out.copy_(left.bfloat16() @ right.bfloat16())
 
 
-def _flatten(network: DirectionNetwork) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+def flatten(network: DirectionNetwork) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
     """Make the parameters views of one vector; return it, a vector for their slopes, and the views of that by name."""
     named = dict(network.named_parameters())
     vector = torch.cat([parameter.data.reshape(-1) for parameter in named.values()])

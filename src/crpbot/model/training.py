@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from crpbot.errors import DatasetError, TrainingError
+from crpbot.model.average import Average
 from crpbot.model.calibration import fit_temperature, softmax
 from crpbot.model.loss import mean_loss
 from crpbot.model.network import DirectionNetwork, Normalizer, torch_threads
@@ -167,8 +168,10 @@ class _Run:
         self.z_calibration, self.y_calibration = self.z_calibration.to(device), self.y_calibration.to(device)
         self.network.to(device)
         self.step = Step(self.network, recipe.loss, batch_size=min(choice.batch_size, len(self.y)), precision=choice.precision)
+        self.average = Average(self.network, self.step.parameters, over=choice.averaging) if choice.averaging else None
+        self.judged = self.network if self.average is None else self.average.network
         self.history: list[Epoch] = []
-        self.best_state = _copy(self.network)
+        self.best_state = _copy(self.judged)
 
     @property
     def over(self) -> bool:
@@ -187,7 +190,7 @@ class _Run:
         started = time.perf_counter()
         training_loss = self._learn(np.random.Generator(np.random.SFC64([self.seed, number])), rate)
         speed = len(self.y) / (time.perf_counter() - started)
-        logits = evaluate(self.network, self.z_calibration)
+        logits = evaluate(self.judged, self.z_calibration)
         loss = mean_loss(self.recipe.loss, logits, self.y_calibration)
         if not (math.isfinite(loss) and math.isfinite(training_loss)):
             raise TrainingError(
@@ -197,7 +200,7 @@ class _Run:
         log_loss = _served_log_loss(logits, self.y_calibration, refitted=self.network.temperature is not None)
         best = log_loss < min((epoch.calibration_log_loss for epoch in self.history), default=math.inf)
         if best:
-            self.best_state = _copy(self.network)
+            self.best_state = _copy(self.judged)
         self.history.append(
             Epoch(
                 epoch=number,
@@ -207,7 +210,7 @@ class _Run:
                 calibration_log_loss=log_loss,
                 calibration_accuracy=float((logits.argmax(1) == self.y_calibration).double().mean()),
                 learning_rate=rate,
-                temperature=None if self.network.temperature is None else self.network.temperature.item(),
+                temperature=None if self.judged.temperature is None else self.judged.temperature.item(),
                 rows_per_second=speed,
                 best=best,
             )
@@ -247,6 +250,7 @@ class _Run:
         size, dropout = self.step.batch_size, self.recipe.network.dropout
         order = torch.from_numpy(random.permutation(len(self.y)))
         total, seen, batches = torch.zeros((), dtype=torch.float64, device=self.device), 0, 0
+        before = int(self.step.steps)
         with torch.inference_mode():
             for rows in torch.split(order, max(1, _GATHERED // size) * size):
                 keep = _keep(random, len(rows), self.recipe.network.hidden, dropout, self.device)
@@ -256,7 +260,9 @@ class _Run:
                     if len(y) > 1:
                         total += self.step(z, y, factors, rate=rate).sum()
                         seen, batches = seen + len(y), batches + 1
-        for layer in self.network.modules():
+                        if self.average is not None:
+                            self.average(before + batches)
+        for layer in (*self.network.modules(), *(() if self.average is None else self.judged.modules())):
             if isinstance(layer, nn.BatchNorm1d) and layer.num_batches_tracked is not None:
                 layer.num_batches_tracked += batches
         return float(total) / seen
@@ -265,7 +271,8 @@ class _Run:
         """Return everything that an epoch changes, by name."""
         first, second = self.step.moments
         adam = {"adam.first": first, "adam.second": second, "adam.steps": self.step.steps}
-        return {**adam, **_prefixed("network.", {name: tensor.detach() for name, tensor in self.network.state_dict().items()})}
+        mean = {} if self.average is None else _prefixed("average.", self.judged.state_dict())
+        return {**adam, **mean, **_prefixed("network.", self.network.state_dict())}
 
     def _key(self, names: tuple[str, ...]) -> str:
         """Return the digest of all that decides the weights."""
