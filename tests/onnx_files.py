@@ -106,7 +106,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "huge-array": (shape(2**40, 2**40), "bytes for an array"),
     "negative-array": (shape(-256, -72), "bytes for an array"),
     "array-of-other-shape": (shape(72, 256), "not those of one network"),
-    "array-of-many-sides": (shape(256, 72, 1), "more than 2 times"),
+    "array-of-many-sides": (shape(256, 72, 1, 1), "more than 3 times"),
     "array-of-texts": (lambda model: setattr(array(model), "data_type", TensorProto.STRING), "numbers of kind 8"),
     "array-twice": (lambda model: model.graph.initializer.append(array(model)), "not those of one network"),
     "array-too-many": (lambda model: setattr(array(model, "fc4.bias"), "name", "other"), "not those of one network"),

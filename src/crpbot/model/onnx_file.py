@@ -56,8 +56,8 @@ from crpbot.model.weights import DEEPEST, WIDEST, Floats, Weights, rows_at_a_tim
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-_MOST_PARTS = 20 * DEEPEST
-"""Arrays or steps of a graph, or parts of any message, at most."""
+_MOST_PARTS, _MOST_STEPS = 10 * DEEPEST, 24 * DEEPEST
+"""Parts of any message, and arrays and steps of a graph, at most."""
 _LONGEST_HEADER = 2**20
 """Bytes of a header."""
 
@@ -233,7 +233,7 @@ def _check_kind(header: Header, weights: Weights, where: str) -> None:
 
 def _graph(content: bytes, where: str) -> Weights:
     """Read the graph, which has to be the one that its own arrays make."""
-    graph = read_message(content, _GRAPH, where=where, most=_MOST_PARTS)
+    graph = read_message(content, _GRAPH, where=where, most=_MOST_STEPS)
     arrays = dict(_array(part, where) for part in graph.parts(5))
     weights = Weights(arrays)
     _check_arrays(weights, len(graph.parts(5)), where)
