@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 from itertools import permutations
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from torch.nn.functional import log_softmax, softmax
 
 from crpbot.dataset.labels import DOWN, UP
 from crpbot.errors import CheckpointError, DatasetError
-from crpbot.factory import audit
+from crpbot.factory import audit, repair
+from crpbot.making.model import make_model, train_model
 from crpbot.market.candles import MINUTE
 from crpbot.model import fitting
 from crpbot.model.calibration import LEAST, MOST, fit_temperature, row_log_loss
 from crpbot.model.checkpoint import Checkpoint
-from crpbot.model.export import distance
+from crpbot.model.export import distance, to_onnx
 from crpbot.model.fitting import Dated, fit_network, lessons, member_seed
 from crpbot.model.loading import load_checkpoint
 from crpbot.model.network import DirectionNetwork
@@ -285,6 +287,46 @@ def test_a_run_that_is_cut_off_in_any_member_ends_with_the_same_numbers(vary: st
     assert sorted(again.states) == sorted(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_model_that_was_cut_off_in_its_second_member_is_the_same_in_the_end(tmp_path: Path) -> None:
+    recipe, candles = several(quick(epochs=2)), market(rows=5_000)
+
+    def made(folder: str, watch: Watch | None = None) -> Path:
+        train_model("BTC-USD", candles, recipe, source="synthetic", seed=0, folder=tmp_path / folder, watch=watch)
+        return tmp_path / folder
+
+    whole = made("whole")
+    with pytest.raises(Cut):
+        made("cut", cutting((2, 1)))
+    assert len(list((tmp_path / "cut").rglob("*.state"))) == 2
+    again = made("cut")
+    for name in ("lstm_BTC-USD_v7_enhanced.pt", "model.onnx"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+    assert sorted(file.name for file in again.iterdir()) == sorted(file.name for file in whole.iterdir())
+    rows = [json.loads(line) for line in (again / "training.jsonl").read_text().splitlines()]
+    assert [(row["member"], row["epoch"], row["earlier"]) for row in rows] == [
+        (1, 1, True), (1, 2, True), (2, 1, True), (2, 2, False), (3, 1, False), (3, 2, False)
+    ]  # fmt: skip
+    assert "3 x 72-8-4-3" in (again / "report.html").read_text()
+    assert "members disagree by" in (again / "report.html").read_text()
+    plain = json.loads((again / "diagnosis.json").read_text())
+    assert plain["model"]["architecture"] == "3 x 72-8-4-3"
+    assert 0 < plain["metrics"]["disagreement_mean"] < 0.5
+
+
+@pytest.mark.slow
+def test_a_scaler_that_an_ensemble_has_lost_comes_back(tmp_path: Path) -> None:
+    recipe, candles = several(quick(epochs=2)), market(rows=5_000)
+    lost = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, normalizer="lost"))
+    train_model("BTC-USD", candles, lost, source="synthetic", seed=0, folder=tmp_path / "lost")
+    done = repair(tmp_path / "lost", candles, out=tmp_path / "fixed.pt", source="synthetic").done
+    assert done[0].cause == "lost-normalizer"
+    fixed = load_checkpoint(tmp_path / "fixed.pt").weights
+    for name, array in ensemble().weights.arrays.items():  # the same recipe, seed and rows
+        if name.startswith("normalizer."):
+            np.testing.assert_allclose(fixed.arrays[name], array, rtol=1e-12)
+
+
 # The file
 
 
@@ -299,9 +341,6 @@ def saved(tmp_path: Path, made: Checkpoint, change: object = None) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fit", "none", "lost", "no-temperature"])
 def test_the_file_read_back_says_the_same_in_both_forms(kind: str, tmp_path: Path) -> None:
-    from crpbot.making.model import make_model
-    from crpbot.model.export import to_onnx
-
     made = ensemble("fold")
     probe = made.weights.normalizer.mean + made.weights.normalizer.scale * np.random.default_rng(0).normal(size=(200, 72))
     if kind != "fit":
