@@ -7,6 +7,7 @@ from crpbot.making.model import make_model
 from crpbot.market.candles import Candles
 from crpbot.market.synthetic import make_market
 from crpbot.model.checkpoint import Checkpoint
+from crpbot.model.choices import EnsembleChoice
 from crpbot.model.recipe import Recipe, load_recipe
 
 
@@ -27,3 +28,17 @@ def market(name: str = "level-noise", rows: int = 12_000) -> Candles:
 def model(name: str = "v7", rows: int = 12_000, epochs: int = 4) -> Checkpoint:
     """Return a checkpoint trained on a little level noise."""
     return make_model("BTC-USD", market(rows=rows), quick(name, epochs=epochs), source="synthetic", seed=0)[0]
+
+
+def several(recipe: Recipe, members: int = 3, *, vary: str = "seed", most: float = 0.5) -> Recipe:
+    """Return a recipe of so many networks, each of them tiny."""
+    network = dataclasses.replace(recipe.network, hidden=(8, 4))
+    choice = EnsembleChoice(members=members, vary=vary, most_disagreement=most)
+    return dataclasses.replace(recipe, network=network, ensemble=choice)
+
+
+@cache
+def ensemble(vary: str = "seed", *, rows: int = 5_000, most: float = 0.5) -> Checkpoint:
+    """Return an ensemble of three tiny networks, trained on a little level noise."""
+    recipe = several(quick(epochs=2), vary=vary, most=most)
+    return make_model("BTC-USD", market(rows=rows), recipe, source="synthetic", seed=0)[0]

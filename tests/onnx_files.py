@@ -90,6 +90,57 @@ def constant(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.array([[0.0, 0.0, 9.0]]), "probably"))
 
 
+def of_step(operator: str, change: Callable[[onnx.NodeProto], None]) -> Change:
+    """Change the first step with that operator."""
+    return lambda model: change(next(one for one in model.graph.node if one.op_type == operator))
+
+
+def numbers(name: str, values: Callable[[np.ndarray], np.ndarray]) -> Change:
+    """Change the numbers of an array, and its shape with them."""
+    return lambda model: array(model, name).CopyFrom(
+        numpy_helper.from_array(np.ascontiguousarray(values(numpy_helper.to_array(array(model, name)))), name)
+    )
+
+
+def members(count: int) -> Change:
+    """Say another number of members in the recipe."""
+
+    def change(model: onnx.ModelProto) -> None:
+        recipe = json.loads(entry(model, HEADER_KEY).value)["recipe"]
+        with_header(recipe=recipe | {"ensemble": recipe["ensemble"] | {"members": count}})(model)
+
+    return change
+
+
+def founding(model: onnx.ModelProto) -> None:
+    """The header of a network of others: nobody but crpbot has ensembles of this kind."""
+    header = json.loads(entry(model, HEADER_KEY).value)
+    kept = {key: header[key] for key in ("input_size", "feature_columns", "symbol", "checkpoint_sha256")}
+    entry(model, HEADER_KEY).value = json.dumps(kept)
+
+
+HOSTILE_ENSEMBLES: dict[str, tuple[Change, str]] = {
+    "a-member-less": (numbers("fc2.weight", lambda a: a[:2]), "not those of one network"),
+    "a-member-less-in-a-bias": (numbers("fc2.bias", lambda a: a[:2]), "not those of one network"),
+    "flat-in-one-layer": (numbers("fc2.weight", lambda a: a[0]), "no layers, or layers of no width"),
+    "one-member": (numbers("fc1.weight", lambda a: a[:1]), "not those of one network"),
+    "nan": (numbers("fc2.bias", lambda a: a * np.float32("nan")), "finite numbers of each member"),
+    "a-temperature-a-member": (numbers("temperature", lambda a: np.full(3, a)), "not those of one network"),
+    "more-members-in-the-recipe": (members(4), "none or others for fc1"),
+    "one-member-in-the-recipe": (members(1), "none or others for fc1"),
+    "no-recipe": (founding, "several networks"),
+    "largest-not-average": (of_step("ReduceMean", lambda step: setattr(step, "op_type", "ReduceMax")), "other steps"),
+    "another-axis": (of_step("ReduceMean", lambda step: step.attribute[0].ints.__setitem__(0, 1)), "other steps"),
+    "many-axes": (of_step("Transpose", lambda step: step.attribute[0].ints.extend(range(9))), "more than"),
+    "another-epsilon": (lambda model: setattr(model.graph.node[4].attribute[0], "f", 0.1), "other steps"),
+    "a-number-of-its-own": (of_step("Constant", lambda step: step.attribute.add(name="value", type=4)), "of another kind"),
+    "an-output-less": (lambda model: model.graph.output.pop(), "other inputs or outputs"),
+    "members-of-another-number": (
+        lambda model: setattr(model.graph.output[2].type.tensor_type.shape.dim[0], "dim_value", 4), "other inputs or outputs"
+    ),
+}  # fmt: skip
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "external-data": (external, "another file"),
     "external-data-unsaid": (external_unsaid, "another file"),
@@ -106,7 +157,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "huge-array": (shape(2**40, 2**40), "bytes for an array"),
     "negative-array": (shape(-256, -72), "bytes for an array"),
     "array-of-other-shape": (shape(72, 256), "not those of one network"),
-    "array-of-many-sides": (shape(256, 72, 1), "more than 2 times"),
+    "array-of-many-sides": (shape(256, 72, 1, 1), "more than 3 times"),
     "array-of-texts": (lambda model: setattr(array(model), "data_type", TensorProto.STRING), "numbers of kind 8"),
     "array-twice": (lambda model: model.graph.initializer.append(array(model)), "not those of one network"),
     "array-too-many": (lambda model: setattr(array(model, "fc4.bias"), "name", "other"), "not those of one network"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import market, quick
+from models import market, quick, several
 
 from crpbot.dataset.labels import classify, label_digest, label_moves
 from crpbot.factory import diagnose
@@ -29,7 +29,13 @@ def own(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, features=features)
 
 
-VARIANTS = {"relative": quick("v7-relative"), "barrier": quick("v7-barrier"), "own": own(quick("v7"))}
+VARIANTS = {
+    "relative": quick("v7-relative"),
+    "barrier": quick("v7-barrier"),
+    "own": own(quick("v7")),
+    "ensemble": several(quick("v7")),
+    "ensemble-by-fold": several(quick("v7"), vary="fold"),
+}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -68,3 +74,6 @@ def test_it_is_judged_and_speaks(checkpoint: tuple[Path, Checkpoint]) -> None:
     assert judged.diagnosis.metrics.effective_rows < judged.diagnosis.data.rows
     signal = newest_signal(loaded, candles, stage="shadow", now=int(candles.time[-1]) + MINUTE)
     assert sum(signal.probabilities) == pytest.approx(1)
+    several = loaded.recipe.ensemble.members > 1
+    assert (signal.disagreement is not None) == (judged.diagnosis.metrics.disagreement_mean is not None) == several
+    assert judged.diagnosis.model.architecture.startswith("3 x ") == several

@@ -313,4 +313,7 @@ def test_estimates_grow_with_rows_and_epochs() -> None:
     hours = [estimate(V7, rows).hours for rows in (10_000, 100_000, 1_000_000)]
     assert hours == sorted(hours)
     assert estimate(quick(), 1_000_000).hours < hours[-1]
+    five = dataclasses.replace(V7, ensemble=dataclasses.replace(V7.ensemble, members=5))
+    one, many = (estimate(recipe, 1_000_000).hours - END_MINUTES / 60 for recipe in (V7, five))
+    assert many == pytest.approx(5 * one)
     assert np.isfinite(hours).all()

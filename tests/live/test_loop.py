@@ -3,8 +3,8 @@ import json
 from pathlib import Path
 
 import pytest
-from live.worlds import batch_signals, promoted, without
-from models import market
+from live.worlds import batch_signals, promoted, promoted_of, without
+from models import ensemble, market
 
 from crpbot.errors import CandleError, ExchangeError, JournalError, RegistryError
 from crpbot.live.clock import ReplayClock
@@ -19,8 +19,11 @@ from crpbot.live.roster import Roster
 from crpbot.live.service import Order, Watch, replay
 from crpbot.live.states import States
 from crpbot.market.candles import MINUTE, Candles
+from crpbot.model.subject import subject_of
 from crpbot.registry.registry import Registry
+from crpbot.signals.ensemble import spoken
 from crpbot.signals.follow import Costs
+from crpbot.signals.hear import Voice
 from crpbot.signals.plan import ATR_PRESET
 
 pytestmark = pytest.mark.slow  # models are trained, hours are played
@@ -56,9 +59,10 @@ def assert_same(found: list[SignalRecord], wanted: dict[int, object]) -> None:
                 key: value for key, value in expected.items() if isinstance(value, str)
             }
             for key, value in expected.items():
-                assert isinstance(value, str) or values[key] == pytest.approx(value, rel=1e-6, abs=1e-9), key
+                assert isinstance(value, str) or values[key] == pytest.approx(value, rel=1e-6, abs=1e-7), key
         assert there.pop("confidence") == pytest.approx(here.pop("confidence"), abs=1e-6)
         assert there.pop("status") in {here.pop("status"), "expired"}
+        assert there.pop("disagreement") == pytest.approx(here.pop("disagreement"), abs=1e-6)
         there.pop("reason"), here.pop("reason")
         assert there == here
 
@@ -111,6 +115,27 @@ def test_a_replay_says_exactly_what_the_batch_path_says(tmp_path: Path, models: 
     assert len(heard) == len(found)
     assert healths[-1].well
     assert all(one.outcome is not None for one in found if one.candle < candles.time[-60])
+
+
+def test_a_replay_is_silent_where_the_members_of_an_ensemble_disagree(tmp_path: Path) -> None:
+    candles = market(rows=5_000)
+    registry = promoted_of(ensemble(most=0.12), candles, tmp_path)
+    (entry,) = registry.entries()
+    start = int(candles.time[-250])
+    replay(order(tmp_path), {"BTC-USD": candles}, speed=0, start=start, watch=Watch())
+    found = said(tmp_path / "replay.db")
+    assert_same(found, batch_signals(registry, candles, threshold=THRESHOLD, since=start))
+    speaker = registry.speaker(entry)
+    voice = Voice(subjects=(subject_of(speaker),), weights=None, label_recipe=speaker.recipe)
+    rows = voice.unseen(candles)
+    heard = voice.hear(candles, rows[candles.time[rows] >= start])
+    sign, _ = spoken(heard.probabilities, threshold=THRESHOLD)
+    apart = {int(candles.time[row]) for row in heard.rows[(sign != 0) & ~heard.agreed]}
+    together = {int(candles.time[row]) for row in heard.rows[(sign != 0) & heard.agreed]}
+    assert apart
+    assert found
+    assert {one.candle for one in found} <= together
+    assert all(one.said["disagreement"] <= 0.12 for one in found)
 
 
 def test_a_recording_is_spoken_of_from_the_first_candle_on_that_batch_speaks_of(tmp_path: Path, models: Path) -> None:

@@ -79,7 +79,7 @@ def batch_signals(
     found = compute_features(candles, speaker.feature_set)
     ranges = compute_features(candles, average_true_range())
     atr = dict(zip(ranges.rows.tolist(), ranges.values[:, 0].tolist(), strict=True))
-    probabilities = speaker.predict(found.values).probabilities
+    predicted = speaker.predict(found.values)
     said, day, before = {}, LastDay(), None
     for place, row in enumerate(found.rows.tolist()):
         time = int(candles.time[row])
@@ -91,7 +91,8 @@ def batch_signals(
             candle=time,
             close=float(candles.close[row]),
             atr=atr[row],
-            probabilities=probabilities[place],
+            probabilities=predicted.probabilities[place],
+            disagreement=None if predicted.disagreement is None else float(predicted.disagreement[place]),
             drift=drift_of(speaker, day.mean()),
         )
         if day.mean() is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import market, quick
+from models import market, quick, several
 from shell import crpbot
 
 from crpbot.dataset.assemble import assemble
@@ -23,7 +23,7 @@ from crpbot.errors import CrpbotError, DatasetError
 from crpbot.making import jobs as rooms
 from crpbot.making.cluster import run_on_ray
 from crpbot.making.jobs import Job, fitting_workers, grid, run_here
-from crpbot.making.model import cut_fold, make_model, train_model
+from crpbot.making.model import check_enough, cut_fold, make_model, train_model
 from crpbot.market.synthetic import make_market
 from crpbot.model.training import Epoch
 from crpbot.quality.report.html import report_page
@@ -62,6 +62,25 @@ def test_workers_fit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= fitting_workers(many, MARKETS) <= (os.cpu_count() or 1)
     monkeypatch.setattr(rooms, "_memory", lambda: 1)
     assert fitting_workers(many, MARKETS) == 1
+
+
+def test_members_that_leave_a_fold_out_need_room_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10)), raising=False)
+    features = 8 * ROWS * 72
+    monkeypatch.setattr(rooms, "_memory", lambda: 20 * features)
+    for vary, workers in (("seed", 5), ("fold", 4)):
+        many = grid(
+            ["BTC-USD"], several(quick(), vary=vary), source="synthetic", gates="market", out=Path("out"), seed=0, seeds=9
+        )
+        assert fitting_workers(many, MARKETS) == workers
+
+
+def test_candles_that_are_too_few_for_the_folds_of_an_ensemble_are_refused_before_anything_is_trained() -> None:
+    recipe = several(quick(), 40, vary="fold")
+    check_enough("BTC-USD", market(rows=12_000), recipe)
+    with pytest.raises(DatasetError, match="BTC-USD: each block must have at least 100 rows"):
+        check_enough("BTC-USD", market(rows=5_000), recipe)
+    check_enough("BTC-USD", market(rows=5_000), several(quick(), 40))
 
 
 @pytest.mark.parametrize("name", ["v7", "v7-barrier"])

@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import market, model
-from onnx_files import HOSTILE, changed, entry, header_text, metadata, with_header
+from models import ensemble, market, model
+from onnx_files import HOSTILE, HOSTILE_ENSEMBLES, changed, entry, header_text, metadata, with_header
 
 from crpbot.dataset.features.compute import compute_features
 from crpbot.dataset.features.sets import feature_set
@@ -25,6 +25,7 @@ from crpbot.model.loading import load_checkpoint, open_model, subject_in
 from crpbot.model.network import DirectionNetwork, Normalizer
 from crpbot.model.onnx_file import read_onnx
 from crpbot.model.onnx_graph import HEADER_KEY
+from crpbot.model.weights import packed
 
 SHA256 = "ab" * 32
 NAMES = feature_set("founding-72").names
@@ -63,6 +64,65 @@ def network(kind: str) -> DirectionNetwork:
 
 def foreign(kind: str) -> Checkpoint:
     return Checkpoint(network=network(kind), features=NAMES)
+
+
+def several(kind: str, members: int = 3) -> Checkpoint:
+    """An ensemble of networks that are drawn around one, as if it were ours."""
+    base, rng = network(kind).weights, np.random.default_rng(0)
+    layers = {name: array for name, array in base.arrays.items() if name.startswith("fc")}
+    drawn = [
+        base.changed({name: array + rng.normal(0, 0.02, array.shape) for name, array in layers.items()}) for _ in range(members)
+    ]
+    tempered = base.temperature is not None
+    whole = packed(drawn).changed({"temperature": np.array(1.3)} if tempered else {})
+    recipe = ensemble().recipe
+    choice = dataclasses.replace(
+        recipe.network,
+        hidden=base.hidden,
+        batch_normalization=base.batch_normalization,
+        temperature="learned" if tempered else "none",
+        normalizer="fit" if base.normalizer is not None else "none",
+    )
+    recipe = dataclasses.replace(recipe, network=choice, ensemble=dataclasses.replace(recipe.ensemble, members=members))
+    return dataclasses.replace(ensemble(), recipe=recipe, network=whole)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NETWORKS if kind != "one-layer"])  # a recipe has a hidden layer
+def test_an_ensemble_says_in_onnx_what_it_says_in_numpy(kind: str) -> None:
+    made, rows = several(kind), real()
+    content = to_onnx(made, checkpoint_sha256=SHA256)
+    copy = read(content)
+    assert distance(copy, made, rows).max() <= 1e-6
+    for n in (0, 1, 2):
+        found, wanted = copy.predict(rows[:n]), made.predict(rows[:n])
+        np.testing.assert_allclose(found.logits, wanted.logits, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found.disagreement, wanted.disagreement, atol=1e-6)
+    assert copy.weights.architecture == made.weights.architecture
+    assert to_onnx(copy, checkpoint_sha256=SHA256) == content
+
+
+def test_any_other_tool_gets_what_each_member_says() -> None:
+    made, rows = several("v7", 5), real()[:50]
+    session = onnxruntime.InferenceSession(to_onnx(made, checkpoint_sha256=SHA256), providers=["CPUExecutionProvider"])
+    logits, probabilities, members = session.run(None, {"features": rows})
+    assert [one.name for one in session.get_outputs()] == ["logits", "probabilities", "members"]
+    assert session.get_outputs()[2].shape == [5, "batch", 3]
+    np.testing.assert_allclose(logits, made.predict(rows).logits, atol=1e-5)
+    np.testing.assert_allclose(members, made.weights.speak(rows)[1], atol=1e-6)
+    assert (logits.shape, probabilities.shape, members.shape) == ((50, 3), (50, 3), (5, 50, 3))
+
+
+@pytest.mark.parametrize("kind", HOSTILE_ENSEMBLES)
+def test_an_ensemble_that_means_harm_is_refused_with_words(kind: str) -> None:
+    change, words = HOSTILE_ENSEMBLES[kind]
+    with pytest.raises(CheckpointError, match=words) as refused:
+        read(changed(to_onnx(ensemble(), checkpoint_sha256=SHA256), change))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_largest_ensemble_that_a_recipe_may_ask_for_can_be_written_and_read() -> None:
+    deep = several("deep", 64)
+    assert read(to_onnx(deep, checkpoint_sha256=SHA256)).weights.members == 64
 
 
 @cache

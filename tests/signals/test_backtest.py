@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from models import market, model
+from models import ensemble, market, model
 from strategies import walk
 
 from crpbot.dataset.labels import DOWN, UP
@@ -219,6 +219,33 @@ def test_the_json_is_whole_and_the_page_escapes_names() -> None:
     for title in ("Equity", "Reliability of the signals", "Throwers of coins"):
         assert f"<title>{title}</title>" in page
     assert [name for name, _ in table(found)][:3] == ["rows", "speaks from", "signals"]
+
+
+def test_members_that_disagree_are_silenced_on_the_very_rows_where_a_signal_is() -> None:
+    checkpoint, candles = ensemble(most=0.12), market(rows=5_000)
+    every = backtest([subject_of(ensemble())], candles, rules=CENT, several=True)
+    found = backtest([subject_of(checkpoint)], candles, rules=CENT, several=True)
+    assert found.spoken.silenced > 10 < found.spoken.signals
+    assert found.spoken.signals + found.spoken.silenced == every.spoken.signals
+    assert every.spoken.silenced == 0
+    kept = set(found.trades.rows.tolist())
+    assert kept < set(every.trades.rows.tolist())
+    for row in every.trades.rows[:: max(1, len(every.trades.rows) // 25)].tolist():
+        now = int(candles.time[row]) + MINUTE
+        signal = newest_signal(checkpoint, candles[: row + 1], stage="live", now=now, rules=CENT)
+        assert (signal.disagreement <= 0.12) == (row in kept)
+        assert ("its members disagree by" in signal.reason) == (row not in kept)
+    assert dict(table(found))["silenced"] == f"{found.spoken.silenced:,} more, on which members disagree too much"
+    assert "silenced" not in dict(table(followed()))
+    assert (to_dict(found)["signals"]["silenced"], to_dict(followed())["signals"]["silenced"]) == (found.spoken.silenced, None)
+
+
+def test_where_members_never_agree_there_is_no_trade_and_no_threshold() -> None:
+    subjects, candles = [subject_of(ensemble(most=0.0))], market(rows=5_000)
+    found = backtest(subjects, candles)
+    assert sentence(found).startswith(f"No trade: members disagree too much on all {found.spoken.silenced:,} rows")
+    for how in ("selective", "value"):
+        assert backtest(subjects, candles, threshold=how).threshold.value is None
 
 
 def test_an_account_that_is_used_up_says_when() -> None:

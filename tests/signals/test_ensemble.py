@@ -1,5 +1,7 @@
 """One voice of several models, and the side that follows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,9 @@ from hypothesis.extra import numpy as hnp
 
 from crpbot.dataset.labels import DOWN, NEUTRAL, UP, Exits, LabelRule
 from crpbot.errors import PlanError
-from crpbot.signals.ensemble import average, opinion, same_question, spoken
+from crpbot.model.choices import EnsembleChoice
+from crpbot.model.recipe import load_recipe
+from crpbot.signals.ensemble import average, most_disagreement, opinion, same_question, spoken, widest
 
 HORIZON = LabelRule(kind="horizon", horizon=15)
 
@@ -33,6 +37,31 @@ def test_the_side_is_the_more_probable_one_with_its_very_own_probability(p: np.n
             assert sure >= threshold
 
 
+@given(probabilities(20), hnp.arrays(np.float64, 20, elements=st.sampled_from([0.0, 0.05, np.nextafter(0.05, 1), 0.3])))
+def test_members_that_disagree_more_than_is_allowed_silence_a_row_and_no_other(p: np.ndarray, apart: np.ndarray) -> None:
+    free, confidence = spoken(p, threshold=0.5)
+    sign, same = spoken(p, threshold=0.5, disagreement=apart, most=0.05)
+    np.testing.assert_array_equal(sign, np.where(apart > 0.05, 0, free))
+    np.testing.assert_array_equal(same, confidence)
+    for row, one, side in zip(p, apart.tolist(), sign, strict=True):
+        found = opinion(row, threshold=0.5, disagreement=one, most=0.05)
+        assert (side == 0) == bool(found.reason)
+        assert ("its members disagree" in found.reason) == (not opinion(row, threshold=0.5).reason and one > 0.05)
+
+
+def test_of_several_models_the_strictest_and_the_widest_count() -> None:
+    one = load_recipe("v7")
+    strict, lax = (
+        dataclasses.replace(one, ensemble=EnsembleChoice(members=members, most_disagreement=most))
+        for members, most in ((2, 0.04), (3, 0.2))
+    )
+    alone = dataclasses.replace(one, ensemble=EnsembleChoice(most_disagreement=0.01))  # it has nobody to disagree with
+    assert most_disagreement([alone, None]) == 0.5
+    assert most_disagreement([alone, lax, strict, None]) == 0.04
+    assert widest([None, None]) is None
+    assert widest([None, np.array([0.1, 0.2]), np.array([0.3, 0.1])]).tolist() == [0.3, 0.2]
+
+
 def test_the_founding_bug_one_less_up_is_not_a_short() -> None:
     """90 % NEUTRAL and 2 % UP was once a short with 98 %; 45 % UP is no short with 55 % either."""
     for row in ((0.08, 0.90, 0.02), (0.30, 0.25, 0.45)):
@@ -54,6 +83,11 @@ def test_the_founding_bug_one_less_up_is_not_a_short() -> None:
 )
 def test_no_signal_says_why(row: tuple[float, ...], reason: str) -> None:
     assert opinion(row).reason == reason
+
+
+def test_a_veto_is_told_in_points() -> None:
+    found = opinion((0.1, 0.1, 0.8), disagreement=0.061, most=0.04)
+    assert found.reason == "its members disagree by 6.1 points, at most 4.0 are allowed"
 
 
 def test_a_row_that_is_not_finite_says_nothing() -> None:

@@ -124,9 +124,18 @@ def test_json_names_its_format_and_keeps_every_key() -> None:
     assert found["format"] == "crpbot.signal/1"
     assert set(found) == {
         "format", "symbol", "stage", "status", "reason", "candle", "expires", "close_by", "close_after", "side", "confidence",
-        "probabilities", "plan", "rules", "model_sha256", "ledger_head", "override",
+        "probabilities", "disagreement", "plan", "rules", "model_sha256", "ledger_head", "override",
     }  # fmt: skip
+    assert found["disagreement"] is None
     assert found["rules"] == {"tick": 0.01, "lot": 1e-6, "min_notional": 1.0}
     assert set(found["plan"]) == {
         "side", "order_type", "zone_low", "zone_high", "entry", "stop_loss", "take_profit", "risk_reward", "size", "risk_money",
     }  # fmt: skip
+
+
+def test_only_an_ensemble_says_how_far_its_members_are_apart() -> None:
+    several = signal(disagreement=0.0213)
+    assert "Members disagree by 2.1 points" in telegram(several)
+    assert "members      disagree by 2.1 points" in str(several)
+    for text in (telegram(signal()), str(signal())):
+        assert "disagree" not in text

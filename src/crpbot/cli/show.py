@@ -249,7 +249,8 @@ def _words(epoch: "Epoch") -> str:
     star = " *" if epoch.best else ""
     if epoch.earlier:
         star += "  (done by an earlier run)"
+    whose = f"member {epoch.member}  " if epoch.member else ""
     return (
-        f"epoch {epoch.epoch}/{epoch.of}  {epoch.rows_per_second:,.0f} rows/s  loss {epoch.training_loss:.5f}  "
+        f"{whose}epoch {epoch.epoch}/{epoch.of}  {epoch.rows_per_second:,.0f} rows/s  loss {epoch.training_loss:.5f}  "
         f"calibration {epoch.calibration_log_loss:.5f}{star}"
     )

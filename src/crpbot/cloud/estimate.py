@@ -1,4 +1,4 @@
-"""How long a training takes: rows times epochs over rows a second, and the minutes until it starts."""
+"""How long a training takes: rows times epochs times members over rows a second, and the minutes until it starts."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +26,7 @@ class Estimate:
         candles: of the symbol.
         rows: that are trained on in each epoch.
         epochs: at most; early stopping may end it sooner.
+        members: of an ensemble, trained one after another; 1 for a single network.
         rows_per_second: of the training.
         hours: of the training itself, with features and diagnosis, without the start of the machine.
 
@@ -34,6 +35,7 @@ class Estimate:
     candles: int
     rows: int
     epochs: int
+    members: int
     rows_per_second: float
     hours: float
 
@@ -42,11 +44,13 @@ def estimate(recipe: Recipe, candles: int) -> Estimate:
     """Return how long the training of one symbol takes at most, by the speed that was measured here."""
     rows = int(candles * recipe.split.train)
     speed = rows_per_second(recipe)
-    seconds = rows * recipe.training.epochs / speed
+    members = recipe.ensemble.members
+    seconds = rows * recipe.training.epochs * members / speed
     return Estimate(
         candles=candles,
         rows=rows,
         epochs=recipe.training.epochs,
+        members=members,
         rows_per_second=speed,
         hours=seconds / 3_600 + END_MINUTES / 60,
     )

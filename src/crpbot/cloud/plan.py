@@ -199,6 +199,7 @@ class Plan:
                     "candles": job.estimate.candles,
                     "rows": job.estimate.rows,
                     "epochs": job.estimate.epochs,
+                    "members": job.estimate.members,
                     "rows_per_second": job.estimate.rows_per_second,
                     "training_hours": round(job.estimate.hours, 4),
                 }

@@ -24,7 +24,7 @@ from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
 from crpbot.quality.report.data import Judgement
 
-MOST_EPOCHS = 10_000
+MOST_EPOCHS = 64 * 10_000
 TOLERANCE = 1e-3
 """By how much a number of the diagnosis may differ from the job's, absolutely or in proportion: another processor and another
 torch add in another order, and a few rows of a hundred thousand change sides."""

@@ -311,9 +311,11 @@ class Desk:
 
     def _say(self, model: Model, row: Row, now: int) -> Signal:
         inputs = self._inputs[model.key]
-        heard = drift = None
+        heard = drift = apart = None
         if inputs.values is not None and not inputs.why:
-            heard = model.checkpoint.predict(inputs.values[None, :]).probabilities[0]
+            said = model.checkpoint.predict(inputs.values[None, :])
+            heard = said.probabilities[0]
+            apart = None if said.disagreement is None else float(said.disagreement[0])
             if max(heard[0], heard[2]) >= model.speech.threshold:  # nobody asks for the drift of what is not said
                 drift = drift_of(model.checkpoint, inputs.day())
         moment = Moment(
@@ -321,6 +323,7 @@ class Desk:
             close=row[4],
             atr=inputs.atr,
             probabilities=heard,
+            disagreement=apart,
             drift=drift,
             why=inputs.why,
         )

@@ -1,6 +1,6 @@
-"""Weights and temperature: from rows to a network that is calibrated."""
+"""Weights and temperature of a dataset: from rows in their blocks to a network as it is written."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,28 +8,10 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.assemble import Dataset
 from crpbot.dataset.splits import Split
-from crpbot.model.calibration import refit_temperature
+from crpbot.model.fitting import Dated, Fitted, fit_network
 from crpbot.model.recipe import Recipe
-from crpbot.model.training import Epoch, Rows, Watch, train
-from crpbot.model.weights import Network
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Fitted:
-    """A network that was trained and calibrated.
-
-    Attributes:
-        network: as served, in evaluation mode, on the processor.
-        history: every epoch, in order.
-        best_epoch: the one whose weights these are.
-        states: files that the training has left, to go on from if it had been cut off.
-
-    """
-
-    network: Network
-    history: tuple[Epoch, ...]
-    best_epoch: int
-    states: tuple[Path, ...]
+from crpbot.model.training import Rows, Watch
+from crpbot.model.weights import Network, Weights
 
 
 def fit(
@@ -45,7 +27,7 @@ def fit(
     """Train the network of `recipe` on the training block and calibrate it on the calibration block; the test block is not read.
 
     Args:
-        recipe: of the network.
+        recipe: of the network, or of the members of an ensemble.
         data: rows of one symbol.
         y: their labels, shape `(len(data),)`.
         blocks: of these rows.
@@ -57,17 +39,14 @@ def fit(
         CrpbotError: the training cannot go on.
 
     """
-    training = Rows(data.x[blocks.train], y[blocks.train])
+    block = blocks.train
+    training = Dated(data.x[block], y[block], data.time[block], data.known[block])
     calibration = Rows(data.x[blocks.calibration], y[blocks.calibration])
-    trained = train(recipe, training, calibration, names=data.names, seed=seed, watch=watch, state=state)
-    network = trained.network
-    if network.temperature is not None:
-        refit_temperature(network, calibration.x, calibration.y)
-    if recipe.network.normalizer == "lost":
-        network.normalizer = None
-    return Fitted(
-        network=network,
-        history=trained.history,
-        best_epoch=trained.best_epoch,
-        states=() if trained.state is None else (trained.state,),
-    )
+    fitted = fit_network(recipe, training, calibration, names=data.names, seed=seed, watch=watch, state=state)
+    return replace(fitted, network=_lost(fitted.network)) if recipe.network.normalizer == "lost" else fitted
+
+
+def _lost(network: Network) -> Network:
+    """Return a network without its normalizer."""
+    arrays = {name: array for name, array in network.weights.arrays.items() if not name.startswith("normalizer.")}
+    return network.with_weights(Weights(arrays))

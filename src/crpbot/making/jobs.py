@@ -31,7 +31,8 @@ MOST_KILLS = 3
 _PATIENCE = 0.2
 """Seconds between two looks at what workers tell."""
 _COPIES = 4
-"""What a job needs, as multiples of its features in float64: the features, what they are made of, the same normalized."""
+"""What a job needs, as multiples of its features in float64: the features, what they are made of, the same normalized. One more
+where members of an ensemble leave a fold out: the rows that one of them learns from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,8 @@ def all_of(found: Mapping[int, Judgement | CrpbotError]) -> tuple[Judgement, ...
 def fitting_workers(jobs: Sequence[Job], markets: Mapping[str, Candles]) -> int:
     """Return how many workers this machine has processors and memory for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    needed = max(_COPIES * 8 * len(markets[job.symbol]) * len(job.recipe.features.table) for job in jobs)
+    copies = [_COPIES + (job.recipe.ensemble.vary == "fold") for job in jobs]
+    needed = max(n * 8 * len(markets[job.symbol]) * len(job.recipe.features.table) for n, job in zip(copies, jobs, strict=True))
     return max(1, min(len(jobs), cores, _memory() // max(needed, 1)))
 
 

@@ -12,11 +12,12 @@ from crpbot.dataset.labels import classify, fit_theta, label_digest
 from crpbot.dataset.splits import Split, walk_forward
 from crpbot.disk import write_whole
 from crpbot.errors import DatasetError
-from crpbot.making.fit import Fitted, fit
+from crpbot.making.fit import fit
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.checkpoint import Checkpoint, Label, Origin
 from crpbot.model.export import PROBE_ROWS, export_onnx, export_scaler
+from crpbot.model.fitting import Fitted, folds_of
 from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
 from crpbot.model.pt_file import save_checkpoint
@@ -157,11 +158,14 @@ def make_model(
 
 
 def check_enough(symbol: str, candles: Candles, recipe: Recipe) -> None:
-    """Raise `DatasetError` where `candles` are too few for the split of `recipe`."""
+    """Raise `DatasetError` where `candles` are too few for the split of `recipe`, or for the folds of its ensemble."""
     features, rule = recipe.features, recipe.label.rule
     found = labelled_rows(candles, features.table, rule, max_gap_minutes=features.max_gap_minutes)
+    time, known = candles.time[found.rows], found.known
     try:
-        recipe.split.cut(candles.time[found.rows], found.known)
+        block = recipe.split.cut(time, known).train
+        if recipe.ensemble.vary == "fold":
+            folds_of(recipe, time[block], known[block])
     except DatasetError as error:
         raise DatasetError(f"{symbol}: {error}") from None
 

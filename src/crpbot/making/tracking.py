@@ -116,9 +116,10 @@ def _mlflow(folder: Path) -> Iterator[tuple[Report, Done]]:
 
 
 def _numbers(epoch: Epoch) -> Mapping[str, float]:
-    """Return what is measured of an epoch, without what this network has not."""
+    """Return what is measured of an epoch, without what this network has not; members of an ensemble have curves of their own."""
     found = {name: getattr(epoch, name) for name in _PER_EPOCH}
-    return {name: float(value) for name, value in found.items() if value is not None}
+    whose = f"member-{epoch.member}/" if epoch.member else ""
+    return {whose + name: float(value) for name, value in found.items() if value is not None}
 
 
 def _results(judgement: Judgement) -> Mapping[str, float]:

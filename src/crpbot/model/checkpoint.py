@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from crpbot.dataset.baselines import OneFeatureRule
 from crpbot.dataset.features.sets import FeatureSet, feature_set
-from crpbot.dataset.labels import CLASSES, Exits, LabelRule
+from crpbot.dataset.labels import CLASSES, DOWN, UP, Exits, LabelRule
 from crpbot.errors import CheckpointError, RecipeError
 from crpbot.market.files import SYMBOL
 from crpbot.model.calibration import softmax
 from crpbot.model.recipe import Recipe, recipe_from_dict
-from crpbot.model.weights import TINIEST, Network, Scaling, Weights
+from crpbot.model.weights import TINIEST, Network, Scaling, Weights, shapes_of
 
 FORMAT = "crpbot.checkpoint/2"
 _Record = TypeVar("_Record")
@@ -32,11 +31,24 @@ class Prediction:
     Attributes:
         logits: after the temperature, as served, shape `(n, 3)`, float64.
         probabilities: softmax of the logits, shape `(n, 3)`.
+        disagreement: how far the members of an ensemble are from each other, shape `(n,)`: the standard deviation, between them,
+            of the probability of the side that they take together, the more probable of DOWN and UP. None for a single network.
 
     """
 
     logits: NDArray[np.float64]
     probabilities: NDArray[np.float64]
+    disagreement: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float64], members: NDArray[np.float64] | None) -> "Prediction":
+        """Return the prediction of what a network speaks: see `Network.speak`."""
+        probabilities = softmax(logits)
+        if members is None:
+            return cls(logits, probabilities)
+        side = np.where(probabilities[:, UP] > probabilities[:, DOWN], UP, DOWN)
+        taken = members[:, np.arange(len(side)), side]
+        return cls(logits, probabilities, (taken - taken[0]).std(axis=0))  # from the first: equal ones differ by 0, to the bit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +81,7 @@ class Origin:
         fitted_until: the last moment whose price the fit has seen, in milliseconds of UTC.
         unseen_from: rows whose candle opened at this time or later count in a diagnosis, in milliseconds of UTC.
         seed: of the run.
-        best_epoch: whose weights these are.
+        best_epoch: whose weights these are; of an ensemble, the median of those of its members, the lower of two.
         prior: share of DOWN, NEUTRAL and UP in the training rows.
         rule: the best one-feature rule on the training rows.
         dropped: how many candles and rows were used for nothing, by reason.
@@ -165,8 +177,7 @@ class Checkpoint(Header):
 
     def predict(self, x: NDArray[np.float64]) -> Prediction:
         """Predict rows of raw features, shape `(n, len(features))`, in the order of `features`."""
-        logits = self.network.serve(x)
-        return Prediction(logits, softmax(logits))
+        return Prediction.of(*self.network.speak(x))
 
 
 def header_of(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -267,14 +278,39 @@ def check_shapes(arrays: Mapping[str, NDArray[Any]], header: Header, where: str)
 
     """
     assert header.recipe is not None
-    widths = (len(header.features), *header.recipe.network.hidden, len(CLASSES))
-    for number, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
+    recipe = header.recipe
+    widths = (len(header.features), *recipe.network.hidden, len(CLASSES))
+    wanted = shapes_of(
+        widths,
+        batch_normalization=recipe.network.batch_normalization,
+        temperature=recipe.network.temperature == "learned",
+        normalizer="normalizer.mean" in arrays,
+        members=recipe.ensemble.members,
+    )
+    for number in range(1, len(widths)):
         weight = arrays.get(f"fc{number}.weight")
-        if weight is None or tuple(weight.shape) != (fan_out, fan_in):
+        if weight is None or tuple(weight.shape) != wanted[f"fc{number}.weight"]:
             raise CheckpointError(
-                f"{where} must hold the weights of recipe {header.recipe.name}, found none or others for fc{number}; "
-                "train it again"
+                f"{where} must hold the weights of recipe {recipe.name}, found none or others for fc{number}; train it again"
             )
+    if recipe.ensemble.members > 1:
+        _check_members(arrays, wanted, where)
+
+
+def _check_members(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Check every array of an ensemble: no module of torch does it later, as it does for a single network."""
+
+    def sound(name: str, array: NDArray[Any]) -> bool:
+        kind = np.float64 if name.startswith("normalizer.") else np.float32
+        return array.shape == wanted[name] and array.dtype == kind and bool(np.isfinite(array).all())
+
+    odd = arrays.keys() ^ wanted.keys() or {name for name, array in arrays.items() if not sound(name, array)}
+    if odd:
+        names = ", ".join(sorted(odd)[:3])
+        raise CheckpointError(
+            f"{where} must hold finite numbers of each member for every layer, found none or others for {names:.200}; "
+            "it was altered: train it again"
+        )
 
 
 def check_normalizer(normalizer: Scaling | None, header: Header, where: str) -> None:

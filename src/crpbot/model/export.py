@@ -22,10 +22,10 @@ from crpbot.model.onnx_graph import (
     INPUT,
     IR_VERSION,
     OPSET,
-    OUTPUTS,
     PRODUCER,
     digest,
     nodes_of,
+    outputs_of,
 )
 
 CLOSE = 1e-6
@@ -71,8 +71,11 @@ def distance(one: Checkpoint, other: Checkpoint, x: NDArray[np.float64]) -> NDAr
     for _, sums, _ in weights.layers(x):
         size = np.maximum(size, np.abs(sums).max(axis=1) / min(1.0, other.temperature))
     off = np.zeros(len(x))
+    pairs = [(found.logits, wanted.logits), (found.probabilities, wanted.probabilities)]
+    if found.disagreement is not None and wanted.disagreement is not None:
+        pairs.append((found.disagreement[:, None], wanted.disagreement[:, None]))
     with np.errstate(invalid="ignore"):
-        for ours, theirs in ((found.logits, wanted.logits), (found.probabilities, wanted.probabilities)):
+        for ours, theirs in pairs:
             same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))  # a network that overflows does so in every form
             off = np.maximum(off, np.where(same, 0.0, np.abs(ours - theirs) / size[:, None]).max(axis=1))
     return np.where(np.isnan(off), np.inf, off)
@@ -92,7 +95,7 @@ def to_onnx(checkpoint: Checkpoint, *, checkpoint_sha256: str) -> bytes:
         nodes,
         GRAPH,
         [helper.make_tensor_value_info(INPUT, DOUBLE, ["batch", weights.input_size])],
-        [helper.make_tensor_value_info(name, DOUBLE, ["batch", 3]) for name in OUTPUTS],
+        [helper.make_tensor_value_info(name, DOUBLE, list(shape)) for name, shape in outputs_of(weights).items()],
         [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in weights.arrays.items()],
     )
     header = _encoded(header_of(checkpoint) | {"checkpoint_sha256": checkpoint_sha256})

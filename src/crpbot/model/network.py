@@ -138,6 +138,10 @@ class DirectionNetwork(nn.Module):
         """Return the logits of raw features as served, shape `(len(x), 3)`, float64."""
         return predict_logits(self, x)
 
+    def speak(self, x: Floats) -> tuple[Floats, None]:
+        """Return the same; it has no members."""
+        return self.serve(x), None
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         """Load weights as any module does; a normalizer among them is taken along, never dropped."""
         if self.normalizer is None and "normalizer.mean" in state_dict:

@@ -39,13 +39,16 @@ from crpbot.model.onnx_graph import (
     HEADER_KEY,
     INPUT,
     IR_VERSION,
+    MEMBERS,
     OPERATORS,
     OPSET,
     OUTPUTS,
     PRODUCER,
     Node,
+    Number,
     digest,
     nodes_of,
+    outputs_of,
 )
 from crpbot.model.protobuf import BYTES, FIXED32, VARINT, Message, as_float, broken, read_message
 from crpbot.model.weights import DEEPEST, WIDEST, Floats, Weights, rows_at_a_time, shapes_of
@@ -53,8 +56,8 @@ from crpbot.model.weights import DEEPEST, WIDEST, Floats, Weights, rows_at_a_tim
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-_MOST_PARTS = 10 * DEEPEST
-"""Arrays or steps of a graph, or parts of any message, at most."""
+_MOST_PARTS, _MOST_STEPS = 10 * DEEPEST, 24 * DEEPEST
+"""Parts of any message, and arrays and steps of a graph, at most."""
 _LONGEST_HEADER = 2**20
 """Bytes of a header."""
 
@@ -65,7 +68,7 @@ _OPSET = {1: BYTES, 2: VARINT}
 _ENTRY = {1: BYTES, 2: BYTES}
 _GRAPH = {1: BYTES, 2: BYTES, 5: BYTES, 11: BYTES, 12: BYTES}
 _NODE = {1: BYTES, 2: BYTES, 3: BYTES, 4: BYTES, 5: BYTES, 7: BYTES}
-_ATTRIBUTE = {1: BYTES, 2: FIXED32, 3: VARINT, 20: VARINT}
+_ATTRIBUTE = {1: BYTES, 2: FIXED32, 3: VARINT, 8: VARINT, 20: VARINT}
 _TENSOR = {1: VARINT, 2: VARINT, 8: BYTES, 9: BYTES, 13: BYTES, 14: VARINT}
 _VALUE = {1: BYTES, 2: BYTES}
 _TYPE = {1: BYTES}
@@ -73,7 +76,7 @@ _TENSOR_TYPE = {1: VARINT, 2: BYTES}
 _SHAPE = {1: BYTES}
 _DIMENSION = {1: VARINT, 2: BYTES}
 _KINDS: Mapping[int, np.dtype[Any]] = {FLOAT: np.dtype("<f4"), DOUBLE: np.dtype("<f8")}
-_ATTRIBUTE_FLOAT, _ATTRIBUTE_INT = 1, 2
+_ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_INTS = 1, 2, 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +100,27 @@ class Graph:
 
     def serve(self, x: Floats) -> Floats:
         """Return the logits of raw features as served, shape `(len(x), 3)`, float64."""
-        session, chunk = _session(self.content), rows_at_a_time(self.weights.input_size, *self.weights.hidden)
+        (logits,) = self._run(OUTPUTS[:1], x)
+        return logits
+
+    def speak(self, x: Floats) -> tuple[Floats, Floats | None]:
+        """Return the logits of raw features as served, and what each member says, as `Network` has it."""
+        if self.weights.members == 1:
+            return self.serve(x), None
+        logits, members = self._run((OUTPUTS[0], MEMBERS), x)
+        return logits, members
+
+    def _run(self, outputs: tuple[str, ...], x: Floats) -> list[Floats]:
+        weights, session = self.weights, _session(self.content)
+        chunk = rows_at_a_time(weights.input_size, *(weights.members * width for width in weights.hidden))
         parts = [
-            session.run(OUTPUTS[:1], {INPUT: np.ascontiguousarray(x[start : start + chunk], np.float64)})[0]
+            session.run(outputs, {INPUT: np.ascontiguousarray(x[start : start + chunk], np.float64)})
             for start in range(0, max(len(x), 1), chunk)
         ]
-        logits: Floats = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return logits
+        columns: list[Floats] = [
+            one[0] if len(one) == 1 else np.concatenate(one, axis=-2) for one in zip(*parts, strict=True)
+        ]  # rows are the last axis but one
+        return columns
 
 
 @lru_cache(maxsize=64)
@@ -197,6 +214,8 @@ def _header(payload: Mapping[str, Any], weights: Weights, where: str) -> Header:
             raise broken(where, "no features of the founding system")
         if symbol is not None and not (isinstance(symbol, str) and SYMBOL.fullmatch(symbol)):
             raise broken(where, "no symbol like BTC-USD")
+        if weights.members > 1:
+            raise broken(where, "several networks, which the founding system had not")
         header = Header(features=tuple(names), symbol=symbol, repairs=read_repairs(payload, where))
     if len(set(header.features)) != len(header.features) or len(header.features) != weights.input_size:
         raise broken(where, f"{len(header.features)} features in its header and {weights.input_size} inputs in its graph")
@@ -214,7 +233,7 @@ def _check_kind(header: Header, weights: Weights, where: str) -> None:
 
 def _graph(content: bytes, where: str) -> Weights:
     """Read the graph, which has to be the one that its own arrays make."""
-    graph = read_message(content, _GRAPH, where=where, most=_MOST_PARTS)
+    graph = read_message(content, _GRAPH, where=where, most=_MOST_STEPS)
     arrays = dict(_array(part, where) for part in graph.parts(5))
     weights = Weights(arrays)
     _check_arrays(weights, len(graph.parts(5)), where)
@@ -222,7 +241,7 @@ def _graph(content: bytes, where: str) -> Weights:
     if repr(found) != repr(nodes_of(weights)) or graph.text(2) != GRAPH:
         raise broken(where, "other steps than its arrays make")
     inputs, outputs = ([_value(part, where) for part in graph.parts(number)] for number in (11, 12))
-    classes = [(name, DOUBLE, ("batch", len(CLASSES))) for name in OUTPUTS]
+    classes = [(name, DOUBLE, shape) for name, shape in outputs_of(weights).items()]
     if inputs != [(INPUT, DOUBLE, ("batch", weights.input_size))] or outputs != classes:
         raise broken(where, "other inputs or outputs than its arrays make")
     return weights
@@ -232,14 +251,19 @@ def _check_arrays(weights: Weights, count: int, where: str) -> None:
     """Check that the arrays are those of one network of a sane size."""
     arrays = weights.arrays
     matrices = [arrays[f"fc{number}.weight"] for number in range(1, weights.depth + 1)]
-    if not matrices or len(matrices) > DEEPEST or any(matrix.ndim != 2 or 0 in matrix.shape for matrix in matrices):
+    if (
+        not matrices
+        or len(matrices) > DEEPEST
+        or any(matrix.ndim not in {2, 3} or matrix.ndim != matrices[0].ndim or 0 in matrix.shape for matrix in matrices)
+    ):
         raise broken(where, "no layers, or layers of no width")
-    widths = (matrices[0].shape[1], *(matrix.shape[0] for matrix in matrices))
+    widths = (matrices[0].shape[-1], *(matrix.shape[-2] for matrix in matrices))
     wanted = shapes_of(
         widths,
         batch_normalization=weights.batch_normalization,
         temperature="temperature" in arrays,
         normalizer="normalizer.mean" in arrays,
+        members=weights.members,
     )
     kinds = all((array.dtype == np.float64) == name.startswith("normalizer.") for name, array in arrays.items())
     sane = max(widths) <= WIDEST and widths[-1] == len(CLASSES) and count == len(arrays)
@@ -251,7 +275,7 @@ def _array(content: bytes, where: str) -> tuple[str, NDArray[Any]]:
     tensor = read_message(content, _TENSOR, where=f"{where}: array", most=8)
     if tensor.parts(13) or tensor.whole(14):
         raise broken(where, "numbers in another file (external data)")
-    name, shape, kind = tensor.text(8), tensor.wholes(1, most=2), _KINDS.get(tensor.whole(2))
+    name, shape, kind = tensor.text(8), tensor.wholes(1, most=3), _KINDS.get(tensor.whole(2))
     raw = tensor.run(9)
     if kind is None:
         raise broken(where, f"numbers of kind {tensor.whole(2)}")
@@ -276,13 +300,16 @@ def _node(content: bytes, where: str) -> Node:
     return Node(operator, node.texts(1), node.texts(2), dict(attributes))
 
 
-def _attribute(content: bytes, where: str) -> tuple[str, int | float]:
-    attribute = read_message(content, _ATTRIBUTE, where=f"{where}: attribute", most=3)
+def _attribute(content: bytes, where: str) -> tuple[str, Number]:
+    attribute = read_message(content, _ATTRIBUTE, where=f"{where}: attribute", most=5)
     kind, name = attribute.whole(20), attribute.text(1)
-    if kind == _ATTRIBUTE_FLOAT and 3 not in attribute.fields:
+    held = attribute.fields.keys() & {2, 3, 8}
+    if kind == _ATTRIBUTE_FLOAT and held <= {2}:
         return name, as_float(attribute.run(2), where)
-    if kind == _ATTRIBUTE_INT and 2 not in attribute.fields:
+    if kind == _ATTRIBUTE_INT and held <= {3}:
         return name, attribute.whole(3)
+    if kind == _ATTRIBUTE_INTS and held <= {8}:
+        return name, attribute.wholes(8, most=3)
     raise broken(where, f"an attribute {name[:40]} of another kind")
 
 

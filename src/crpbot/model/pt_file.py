@@ -24,6 +24,8 @@ from crpbot.model.checkpoint import (
     read_header,
 )
 from crpbot.model.network import DirectionNetwork
+from crpbot.model.recipe import Recipe
+from crpbot.model.weights import Weights
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
@@ -41,13 +43,16 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         raise CheckpointError(
             "a checkpoint must be written with its symbol, recipe, label and origin, found one without; train it here"
         )
-    if not isinstance(checkpoint.network, DirectionNetwork):
+    network = checkpoint.network
+    if isinstance(network, DirectionNetwork):
+        state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+    elif isinstance(network, Weights) and network.members > 1:  # an ensemble is no module: numpy serves it
+        state = {name: torch.from_numpy(np.array(array)) for name, array in network.arrays.items()}
+    else:
         raise CheckpointError("a .pt file must be written from a .pt file, found the deployed form; name the .pt beside it")
     # A pickle notes which strings are one object: a round trip through JSON makes that the same in every run.
     payload: dict[str, Any] = json.loads(json.dumps(header_of(checkpoint)))
-    payload["model_state_dict"] = {
-        name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.network.state_dict().items()
-    }
+    payload["model_state_dict"] = state
     buffer = io.BytesIO()
     torch.save(payload, buffer)
     return buffer.getvalue()
@@ -95,23 +100,31 @@ def read_ours(payload: Mapping[str, Any], *, where: str) -> Checkpoint:
     except DAMAGED as error:
         raise damaged(error, where) from None
     check_shapes(arrays, header, where)
-    network = DirectionNetwork.from_recipe(
-        recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
-    )
-    lacking = [name for name in network.state_dict() if name not in state]
-    if any(name.startswith("normalizer.") for name in lacking):
+    if recipe.network.normalizer == "fit" and not {"normalizer.mean", "normalizer.scale"} <= arrays.keys():
         raise CheckpointError(
             f"{where}: recipe {recipe.name} normalizes, so the checkpoint must hold its normalizer; found none. "
             "Without it every prediction is nonsense: train it again, or repair it"
         )
+    if recipe.ensemble.members > 1:
+        network: DirectionNetwork | Weights = Weights(arrays)
+    else:
+        network = _module(recipe, state, features, where)
+    check_normalizer(network.weights.normalizer, header, where)
+    check_temperature(network.weights.temperature, where)
+    return Checkpoint(**vars(header), network=network)
+
+
+def _module(recipe: Recipe, state: Mapping[str, torch.Tensor], features: tuple[str, ...], where: str) -> DirectionNetwork:
+    """Return a single network, in evaluation mode."""
+    network = DirectionNetwork.from_recipe(
+        recipe.network, input_size=len(features), normalizer="normalizer.mean" in state or recipe.network.normalizer == "fit"
+    )
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{where} must hold the weights of recipe {recipe.name}: {reason}; train it again") from None
-    check_normalizer(network.weights.normalizer, header, where)
-    check_temperature(network.weights.temperature, where)
-    return Checkpoint(**vars(header), network=network.eval())
+    return network.eval()
 
 
 def _is_array(value: Any) -> bool:  # noqa: ANN401

@@ -34,7 +34,10 @@ def standardized(checkpoint: Checkpoint, x: Floats) -> Checkpoint:
 
 
 def tempered(checkpoint: Checkpoint, factor: float) -> Checkpoint:
-    """Divide the served logits by `factor`: in the temperature, or in the last layer of a network without one."""
+    """Divide the served logits by `factor`: in the temperature, or in the last layer of a network without one.
+
+    In an ensemble without one, each member is divided, which is not quite the same: its average is of their probabilities.
+    """
     weights = checkpoint.weights
     if weights.temperature is not None:
         return _with(checkpoint, {"temperature": weights.arrays["temperature"] * np.float32(factor)})
@@ -42,10 +45,13 @@ def tempered(checkpoint: Checkpoint, factor: float) -> Checkpoint:
 
 
 def shifted(checkpoint: Checkpoint, offsets: Floats) -> Checkpoint:
-    """Add offsets of DOWN, NEUTRAL and UP, shape `(3,)`, to the served logits: in the biases of the last layer."""
-    weights = checkpoint.weights
-    bias = weights.linear(weights.depth)[1] + (offsets * checkpoint.temperature).astype(np.float32)
-    return _with(checkpoint, {f"fc{weights.depth}.bias": bias})
+    """Add offsets of DOWN, NEUTRAL and UP, shape `(3,)`, to the served logits: in the biases of the last layer.
+
+    In an ensemble they are added to what each member says, which is not quite the same: its average is of their probabilities.
+    """
+    name = f"fc{checkpoint.weights.depth}.bias"
+    bias = checkpoint.weights.arrays[name] + (offsets * checkpoint.temperature).astype(np.float32)
+    return _with(checkpoint, {name: bias})
 
 
 def reordered(checkpoint: Checkpoint, order: NDArray[np.intp], *, scaler_too: bool) -> Checkpoint:
@@ -58,7 +64,7 @@ def reordered(checkpoint: Checkpoint, order: NDArray[np.intp], *, scaler_too: bo
 
     """
     weights, back = checkpoint.weights, np.argsort(order)
-    changed = {"fc1.weight": weights.linear(1)[0][:, back]}
+    changed = {"fc1.weight": weights.arrays["fc1.weight"][..., back]}
     if scaler_too and weights.normalizer is not None:
         changed |= {"normalizer.mean": weights.normalizer.mean[back], "normalizer.scale": weights.normalizer.scale[back]}
     return _with(checkpoint, changed)
@@ -66,23 +72,33 @@ def reordered(checkpoint: Checkpoint, order: NDArray[np.intp], *, scaler_too: bo
 
 def relabelled(checkpoint: Checkpoint, order: tuple[int, ...]) -> Checkpoint:
     """Put the classes in order: output `order[i]` is what class i should be."""
-    return _with(checkpoint, {name: array[list(order)] for name, array in _last(checkpoint.weights).items()})
+    last = _last(checkpoint.weights)
+    return _with(checkpoint, {name: np.take(array, order, axis=-2 if "weight" in name else -1) for name, array in last.items()})
 
 
 def reestimated(checkpoint: Checkpoint, x: Floats) -> Checkpoint:
     """Measure the statistics of batch normalization anew, layer by layer, on raw features `x`, dropout off."""
     weights = checkpoint.weights
+    found = [_statistics(member, x) for member in weights.each]
+    measured = {name: np.stack([one[name] for one in found]) if weights.members > 1 else found[0][name] for name in found[0]}
+    return _with(checkpoint, measured)
+
+
+def _statistics(weights: Weights, x: Floats) -> Mapping[str, NDArray[Any]]:
+    """Return means and variances of a single network, by name."""
+    found: dict[str, NDArray[Any]] = {}
     with np.errstate(all="ignore"):  # what is not finite proves nothing
         hidden = weights.entered(x)
         for number in range(1, weights.depth):
             weight, bias = weights.linear(number)
             sums = hidden @ weight.T + bias
             mean, variance = sums.mean(axis=0, dtype=np.float64), sums.var(axis=0, ddof=1, dtype=np.float64)
-            weights = weights.changed({f"bn{number}.running_mean": mean, f"bn{number}.running_var": variance})
+            found |= {f"bn{number}.running_mean": mean, f"bn{number}.running_var": variance}
+            weights = weights.changed(found)
             norm = weights.norm(number)
             assert norm is not None
             hidden = np.maximum(norm(sums), np.float32(0))
-    return replace(checkpoint, network=checkpoint.network.with_weights(weights))
+    return found
 
 
 def fresh_bounds(weights: Weights) -> tuple[float, ...]:
@@ -103,5 +119,5 @@ def _with_normalizer(checkpoint: Checkpoint, normalizer: Scaling) -> Checkpoint:
 
 
 def _last(weights: Weights) -> Mapping[str, NDArray[Any]]:
-    """Return weight and bias of the last layer, by name."""
-    return dict(zip((f"fc{weights.depth}.weight", f"fc{weights.depth}.bias"), weights.linear(weights.depth), strict=True))
+    """Return weight and bias of the last layer, by name, with a first axis of members where there are several."""
+    return {name: weights.arrays[name] for name in (f"fc{weights.depth}.weight", f"fc{weights.depth}.bias")}

@@ -32,6 +32,10 @@ def export_seed(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
             "the founding form must have features of the founding system, found a checkpoint of other ones; export it as onnx"
         )
     weights, normalizer = checkpoint.weights, checkpoint.weights.normalizer
+    if weights.members > 1:
+        raise CheckpointError(
+            f"the founding form must hold one network, found an ensemble of {weights.members}; export it as onnx"
+        )
     state = {name: torch.tensor(array) for name, array in weights.arrays.items() if not name.startswith("normalizer.")}
     payload: dict[str, Any] = {
         "model_state_dict": state,

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from crpbot.dataset.features.sets import FeatureSet, feature_set
 from crpbot.dataset.labels import CLASSES
 from crpbot.errors import DatasetError
-from crpbot.model.calibration import softmax
 from crpbot.model.checkpoint import Checkpoint, Prediction
 from crpbot.model.weights import Weights
 
@@ -47,8 +46,9 @@ class Subject:
 
     def predict(self, x: Floats) -> Prediction:
         """Predict rows of raw features, shape `(n, len(features))`."""
-        logits = self.serve(x)
-        return Prediction(logits, softmax(logits))
+        if self.checkpoint is not None and self.checkpoint.weights.members > 1:
+            return self.checkpoint.predict(x)
+        return Prediction.of(self.serve(x), None)
 
 
 def subject_of(checkpoint: Checkpoint) -> Subject:

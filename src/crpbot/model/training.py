@@ -20,7 +20,7 @@ from crpbot.model.network import DirectionNetwork, Normalizer, torch_threads
 from crpbot.model.recipe import Recipe
 from crpbot.model.state import load_state, save_state, state_file, state_key
 from crpbot.model.step import Step
-from crpbot.model.weights import CHUNK
+from crpbot.model.weights import CHUNK, Scaling
 
 _GATHERED = 4_096
 """Rows that are put in order at a time: few enough to stay in the processor's cache until they are read."""
@@ -44,6 +44,7 @@ class Epoch:
         rows_per_second: training rows; depends on the machine.
         best: whether this is the best epoch so far.
         earlier: whether an earlier run did it, that was cut off and left its state.
+        member: of an ensemble, counted from 1; 0 where there is only one network.
 
     """
 
@@ -58,6 +59,7 @@ class Epoch:
     rows_per_second: float
     best: bool
     earlier: bool = False
+    member: int = 0
 
 
 Watch = Callable[[Epoch], None]
@@ -107,6 +109,7 @@ def train(
     seed: int,
     watch: Watch | None = None,
     state: Path | None = None,
+    scaling: Scaling | None = None,
 ) -> Trained:
     """Train the network of `recipe` and return it as of its best epoch.
 
@@ -121,6 +124,7 @@ def train(
         seed: of weights, order and dropout.
         watch: is told of each epoch, also of those that an earlier run has done.
         state: folder where the state is kept after each epoch; a run of the same arguments goes on from there. None: nowhere.
+        scaling: of the features; by default, and where a recipe normalizes, it is fitted on the training rows.
 
     Raises:
         DatasetError: a feature is not finite.
@@ -129,7 +133,7 @@ def train(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch_threads(recipe.training.threads):
-        run = _Run(recipe, training, calibration, names=names, seed=seed, device=device, folder=state)
+        run = _Run(recipe, training, calibration, names=names, seed=seed, device=device, folder=state, scaling=scaling)
         for epoch in run.take_up():
             if watch is not None:
                 watch(epoch)
@@ -153,13 +157,14 @@ class _Run:
         seed: int,
         device: torch.device,
         folder: Path | None,
+        scaling: Scaling | None,
     ) -> None:
         choice = recipe.training
         self.recipe, self.choice, self.seed, self.device = recipe, choice, seed, device
         for block, rows in (("training", training), ("calibration", calibration)):
             _check_enough(rows, block)
             _check_finite(rows.x, names, block)
-        self.network = _new_network(recipe, training, len(names), seed)
+        self.network = _new_network(recipe, training, len(names), seed, scaling)
         self.z, self.y = _prepare(self.network, training, names, "training")
         self.z_calibration, self.y_calibration = _prepare(self.network, calibration, names, "calibration")
         self.key = "" if folder is None else self._key(names)
@@ -336,14 +341,14 @@ def _decay(schedule: str, progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
 
 
-def _new_network(recipe: Recipe, training: Rows, input_size: int, seed: int) -> DirectionNetwork:
-    """Make a network with the weights of `seed` and a normalizer fitted on the training rows."""
+def _new_network(recipe: Recipe, training: Rows, input_size: int, seed: int, scaling: Scaling | None) -> DirectionNetwork:
+    """Make a network with the weights of `seed` and a normalizer: `scaling`, or fitted on the training rows."""
     fitted = recipe.network.normalizer != "none"
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         network = DirectionNetwork.from_recipe(recipe.network, input_size=input_size, normalizer=fitted)
     if fitted:
-        network.normalizer = Normalizer.fit(training.x)
+        network.normalizer = Normalizer.fit(training.x) if scaling is None else Normalizer.of(scaling.mean, scaling.scale)
     return network
 
 

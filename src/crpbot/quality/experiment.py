@@ -174,7 +174,7 @@ class Experiment:
         """Refit the temperature."""
         factor = self.temperature
         remedy = f"temperature refitted: logits divided by {factor:.3g}"
-        return self._trial(remedy, self._logits[self.held] / factor, lambda one: tempered(one, factor), outputs_only=True)
+        return self._output_trial(remedy, self._logits[self.held] / factor, lambda one: tempered(one, factor))
 
     @cached_property
     def shifted(self) -> Trial:
@@ -182,7 +182,7 @@ class Experiment:
         offsets = fit_offsets(self._logits[self.fitted], self._y[self.fitted])
         words = ", ".join(f"{name} {offset:+.2f}" for name, offset in zip(CLASSES, offsets, strict=True))
         remedy = f"biases of the classes refitted: {words}"
-        return self._trial(remedy, self._logits[self.held] + offsets, lambda one: shifted(one, offsets), outputs_only=True)
+        return self._output_trial(remedy, self._logits[self.held] + offsets, lambda one: shifted(one, offsets))
 
     @cached_property
     def reestimated(self) -> Trial | None:
@@ -222,7 +222,7 @@ class Experiment:
         best = min(others, key=lambda order: metrics.log_loss_of_logits(logits[:, order], y))
         words = ", ".join(CLASSES[i] for i in np.argsort(best))
         remedy = f"outputs read as {words}"
-        return self._trial(remedy, self._logits[self.held][:, best], lambda one: relabelled(one, best), outputs_only=True)
+        return self._output_trial(remedy, self._logits[self.held][:, best], lambda one: relabelled(one, best))
 
     @cached_property
     def pushes(self) -> tuple[Push, ...]:
@@ -288,10 +288,17 @@ class Experiment:
         rows = np.arange(len(odd))[:: -(-len(odd) // MOST_ROWS)]
         return rows[odd[rows]], rows[~odd[rows]]
 
-    def _network_trial(self, remedy: str, apply: Apply) -> Trial:
+    def _network_trial(self, remedy: str, apply: Apply, *, outputs_only: bool = False) -> Trial:
         assert self.subject.checkpoint is not None
         repaired = apply(self.subject.checkpoint)
-        return self._trial(remedy, repaired.predict(self.judged.x[self.held]).logits, apply)
+        return self._trial(remedy, repaired.predict(self.judged.x[self.held]).logits, apply, outputs_only=outputs_only)
+
+    def _output_trial(self, remedy: str, logits: Floats, apply: Apply) -> Trial:
+        """Try what is done to outputs alone; in an ensemble it is done to each member, so the ensemble has to be asked."""
+        weights = self.subject.weights
+        if weights is not None and weights.members > 1:
+            return self._network_trial(remedy, apply, outputs_only=True)
+        return self._trial(remedy, logits, apply, outputs_only=True)
 
     def _trial(self, remedy: str, logits: Floats, apply: Apply | None = None, *, outputs_only: bool = False) -> Trial:
         y, block = self._y[self.held], self.block[self.held]

@@ -45,6 +45,7 @@ class Metrics:
         accuracy, majority_accuracy, rule_accuracy: of the model, of always saying the commonest class in hindsight, and of the
             one-feature rule chosen on training rows (`None` where that is unknown).
         over_majority, over_rule: accuracy less theirs, row by row, with block standard errors.
+        disagreement_mean: of the members of an ensemble, as in `Prediction`; None for a single network.
         over_direction: directional log loss less that of always saying the actual share of UP, likewise; negative is better.
         regimes: the same in parts of the span; empty where all parts are too short.
 
@@ -83,6 +84,7 @@ class Metrics:
     over_majority: Mean | None = None
     over_rule: Mean | None = None
     over_direction: Mean | None = None
+    disagreement_mean: float | None = None
     regimes: tuple[Regime, ...] = ()
 
     @property
@@ -120,6 +122,7 @@ def measure(subject: Subject, judged: Judged, rule: OneFeatureRule | None) -> tu
     logits, probabilities = judged.prediction.logits, judged.prediction.probabilities
     if not np.isfinite(logits).all():
         return Metrics(**known), None
+    disagreement = judged.prediction.disagreement
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     right = (predicted == y).astype(float)
     accuracy = resamples.mean(right)
@@ -151,6 +154,7 @@ def measure(subject: Subject, judged: Judged, rule: OneFeatureRule | None) -> tu
             over_majority=resamples.mean(right - (y == majority)),
             over_rule=None if rule_right is None else resamples.mean(right - rule_right),
             over_direction=_over_direction(judged),
+            disagreement_mean=None if disagreement is None else float(disagreement.mean()),
             regimes=measure_regimes(judged, effective_rows),
         ),
         curve,

@@ -112,7 +112,9 @@ class Spoken:
 
     Attributes:
         rows: that the model was asked about.
-        signals: how many of them reached the threshold.
+        signals: how many of them reached the threshold, and were not silenced.
+        silenced: how many reached the threshold and were silenced, since the members of an ensemble disagree more than its recipe
+            allows; None for single networks.
         highest: confidence of any row that has a side; None where none has.
         median, mean: confidence of the signals; None without any, like the rest.
         came_true: share of the signals with a label whose label was their side, with its block standard error.
@@ -123,6 +125,7 @@ class Spoken:
 
     rows: int
     signals: int
+    silenced: int | None
     highest: float | None
     median: float | None
     mean: float | None
@@ -245,8 +248,9 @@ def backtest(
 def choose(how: Literal["selective", "value"], candles: Candles, heard: Heard, terms: Terms) -> Threshold:
     """Choose a threshold on the calibration block, which `heard` is of."""
     if how == "selective":
-        block = Block(np.empty((len(heard.y), 0)), heard.y, candles.time[heard.rows], heard.known)
-        return by_accuracy(block, heard.probabilities)
+        agreed = heard.agreed  # nobody will hear of the others
+        block = Block(np.empty((agreed.sum(), 0)), heard.y[agreed], candles.time[heard.rows[agreed]], heard.known[agreed])
+        return by_accuracy(block, heard.probabilities[agreed])
     trades, confidence = _followed(candles, heard, terms, threshold=0.0)
     return by_value(confidence, trades, terms.costs, several=terms.several)
 
@@ -289,7 +293,7 @@ def follow_signals(candles: Candles, heard: Heard, threshold: Threshold, terms: 
         last=int(candles.time[heard.rows[-1]]),
         terms=terms,
         threshold=threshold,
-        spoken=_measure_spoken(heard, trades, confidence, made, place, sample),
+        spoken=_measure_spoken(heard, trades, confidence, made, place, sample, bar),
         trades=trades,
         confidence=confidence,
         made=made,
@@ -318,12 +322,15 @@ def _of(heard: Heard, rows: Rows) -> Heard:
         y=heard.y[place],
         known=heard.known[place],
         atr=heard.atr[place],
+        disagreement=None if heard.disagreement is None else heard.disagreement[place],
     )
 
 
 def _followed(candles: Candles, heard: Heard, terms: Terms, *, threshold: float) -> tuple[Followed, Floats]:
     """Return what becomes of the plan of every signal, and the confidence of each."""
-    sign, confidence = spoken(heard.probabilities, threshold=threshold)
+    sign, confidence = spoken(
+        heard.probabilities, threshold=threshold, disagreement=heard.disagreement, most=heard.most_disagreement
+    )
     signals = np.flatnonzero(sign)
     return _plans_followed(candles, heard.rows[signals], sign[signals], heard, terms), confidence[signals]
 
@@ -336,7 +343,7 @@ def _plans_followed(candles: Candles, rows: Rows, sign: NDArray[np.int8], heard:
 
 
 def _measure_spoken(
-    heard: Heard, trades: Followed, confidence: Floats, made: NDArray[np.bool_], place: Rows, sample: Sample
+    heard: Heard, trades: Followed, confidence: Floats, made: NDArray[np.bool_], place: Rows, sample: Sample, bar: float
 ) -> Spoken:
     _, every = spoken(heard.probabilities, threshold=0.0)
     highest = float(every.max())
@@ -364,6 +371,7 @@ def _measure_spoken(
     return Spoken(
         rows=len(heard.rows),
         signals=n,
+        silenced=None if heard.disagreement is None else int(((every > 0) & (every >= bar) & ~heard.agreed).sum()),
         highest=highest if highest > 0 else None,
         median=float(np.median(confidence)) if n else None,
         mean=float(confidence.mean()) if n else None,

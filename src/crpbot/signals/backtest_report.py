@@ -43,6 +43,8 @@ def _why_none(b: Backtest) -> str:
     s = b.spoken
     if b.threshold.value is None:
         return b.threshold.words
+    if not s.signals and s.silenced:
+        return f"members disagree too much on all {s.silenced:,} rows that reach a confidence of {percent(b.threshold.value)}"
     if not s.signals:
         highest = "none has a side" if s.highest is None else f"the highest is {percent(s.highest)}"
         return f"none of the {s.rows:,} rows reaches a confidence of {percent(b.threshold.value)}, {highest}"
@@ -63,6 +65,8 @@ def table(b: Backtest) -> list[tuple[str, str]]:
         ("speaks from", f"{threshold}, {b.threshold.words}"),
         ("signals", f"{s.signals:,} of {s.rows:,} rows ({percent(s.signals / s.rows)})"),
     ]
+    if s.silenced is not None:
+        rows.append(("silenced", f"{s.silenced:,} more, on which members disagree too much"))
     if s.median is not None and s.mean is not None:
         rows.append(("their confidence", f"median {percent(s.median)}, mean {percent(s.mean)}"))
     if s.came_true is not None:

@@ -1,11 +1,11 @@
-"""One voice of several models: the average of what they say, and the side that follows from it.
+"""One voice of several models: the average of what they say, the side that follows from it, and whether they agree enough.
 
 The founding code once took 1 − P(UP) for the confidence of a short. With two classes that is P(DOWN); with three it is
 P(DOWN) + P(NEUTRAL), and a model that is sure of NEUTRAL becomes a confident short. Here a side is the more probable of DOWN and
 UP, and its confidence is that very class's own probability.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 
 THRESHOLD = SIGNAL
 """The least confidence that makes a signal, unless somebody says another."""
+ANY = 0.5
+"""No disagreement is above this: the standard deviation of numbers between 0 and 1."""
 
 
 class Speaker(Protocol):
@@ -101,6 +103,18 @@ def average(probabilities: Sequence[Floats], *, weights: Sequence[float] | None 
     return together
 
 
+def widest(disagreements: Sequence[Floats | None]) -> Floats | None:
+    """Return the largest disagreement inside any of several models, shape `(n,)`; None where none is an ensemble itself."""
+    found = [one for one in disagreements if one is not None]
+    return np.max(found, axis=0) if found else None
+
+
+def most_disagreement(recipes: "Iterable[Recipe | None]") -> float:
+    """Return the disagreement of members above which there is no signal; of several models that of the strictest."""
+    ensembles = (one.ensemble for one in recipes if one is not None and one.ensemble.members > 1)
+    return min((one.most_disagreement for one in ensembles), default=ANY)
+
+
 def same_question(asked: Sequence[tuple[str | None, LabelRule]]) -> None:
     """Check that models answer one question: the same market, and labels of the same rule. Their θ may differ.
 
@@ -128,7 +142,9 @@ def _meaning(rule: LabelRule) -> tuple[object, ...]:
     return (rule.kind, rule.horizon, rule.exits if rule.kind == "triple-barrier" else None)
 
 
-def opinion(probabilities: Sequence[float] | Floats, *, threshold: float = THRESHOLD) -> Opinion:
+def opinion(
+    probabilities: Sequence[float] | Floats, *, threshold: float = THRESHOLD, disagreement: float | None = None, most: float = ANY
+) -> Opinion:
     """Return what the probabilities of DOWN, NEUTRAL and UP say of one candle; `spoken` says the same of many.
 
     >>> opinion((0.10, 0.15, 0.75)).side, opinion((0.10, 0.15, 0.75)).confidence
@@ -139,6 +155,8 @@ def opinion(probabilities: Sequence[float] | Floats, *, threshold: float = THRES
     Args:
         probabilities: finite, shape `(3,)`.
         threshold: the least confidence that makes a signal.
+        disagreement: of the members of an ensemble, as in `Prediction`; None for single networks.
+        most: the largest disagreement with which there is a signal.
 
     """
     down, neutral, up = (float(probabilities[one]) for one in (DOWN, NEUTRAL, UP))
@@ -151,14 +169,36 @@ def opinion(probabilities: Sequence[float] | Floats, *, threshold: float = THRES
         reason = f"DOWN and UP are equally probable, {up:.1%}"
     elif confidence < threshold:
         reason = f"its confidence {confidence:.1%} is below {_threshold(threshold)}"
+    elif disagreement is not None and not disagreement <= most:
+        reason = (
+            f"its members disagree by {_points(disagreement, most)} points, at most {_points(most, disagreement)} are allowed"
+        )
     return Opinion(side=side, confidence=confidence, probabilities=(down, neutral, up), reason=reason)
 
 
-def spoken(probabilities: Floats, *, threshold: float) -> tuple[NDArray[np.int8], Floats]:
-    """Return for each row 1 for a long, −1 for a short, 0 for no signal, and the side's own probability; shapes `(n,)`."""
+def spoken(
+    probabilities: Floats, *, threshold: float, disagreement: Floats | None = None, most: float = ANY
+) -> tuple[NDArray[np.int8], Floats]:
+    """Return for each row 1 for a long, −1 for a short, 0 for no signal, and the side's own probability; shapes `(n,)`.
+
+    The arguments are those of `opinion`, for many rows: `disagreement` has shape `(n,)`.
+    """
     side, confidence = sides(probabilities)
     sign = np.where(side == UP, 1, -1).astype(np.int8)
-    return np.where((confidence > 0) & (confidence >= threshold), sign, np.int8(0)), confidence
+    heard = (confidence > 0) & (confidence >= threshold)
+    if disagreement is not None:
+        heard &= disagreement <= most
+    return np.where(heard, sign, np.int8(0)), confidence
+
+
+def _points(share: float, beside: float) -> str:
+    """Write a share in points, with as many digits as tell it from another.
+
+    >>> _points(0.0612, 0.04), _points(0.04, 0.0612), _points(0.04001, 0.04)
+    ('6.1', '4.0', '4.001')
+    """
+    digits = next((n for n in range(1, 9) if f"{100 * share:.{n}f}" != f"{100 * beside:.{n}f}"), 9)
+    return f"{100 * share:.{digits}f}"
 
 
 def _threshold(threshold: float) -> str:

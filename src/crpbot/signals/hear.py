@@ -14,7 +14,7 @@ from crpbot.dataset.labels import UNLABELLED, LabelRule, classify, fit_theta, la
 from crpbot.errors import PlanError
 from crpbot.market.candles import Candles
 from crpbot.quality.diagnosis import check_enough
-from crpbot.signals.ensemble import Floats, average, same_question
+from crpbot.signals.ensemble import ANY, Floats, average, most_disagreement, same_question, widest
 from crpbot.signals.follow import Rows
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Heard:
         y: labels, −1 where there is none: the horizon reaches over a gap or the end, or a stand-in is looked at.
         known: when each label is known, in milliseconds of UTC; 0 where there is none.
         atr: average true range of 14 candles, in quote currency; NaN where a segment is younger.
+        disagreement: of the members of an ensemble, as in `Prediction`, the largest of several; None where none is an ensemble.
+        most_disagreement: above which there is no signal.
 
     """
 
@@ -41,6 +43,13 @@ class Heard:
     y: NDArray[np.int64]
     known: NDArray[np.int64]
     atr: Floats
+    disagreement: Floats | None = None
+    most_disagreement: float = ANY
+
+    @property
+    def agreed(self) -> NDArray[np.bool_]:
+        """On which rows the members agree enough, shape `(n,)`."""
+        return np.ones(len(self.rows), bool) if self.disagreement is None else self.disagreement <= self.most_disagreement
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,14 +131,14 @@ class Voice:
 
     def hear(self, candles: Candles, rows: Rows) -> Heard:
         """Return what the models say of `rows`, which have features."""
-        members = []
+        said = []
         for subject, checkpoint in zip(self.subjects, self._checkpoints, strict=True):
             gap = self._recipe(checkpoint).features.max_gap_minutes
             found = compute_features(candles, subject.feature_set, max_gap_minutes=gap)
             x = found.values[compact(np.searchsorted(found.rows, rows))]
             if subject.features != found.names:
                 x = x[:, [found.names.index(name) for name in subject.features]]
-            members.append(subject.predict(x).probabilities)
+            said.append(subject.predict(x))
         moves, known = label_moves(candles, self.rule, max_gap_minutes=self.max_gap_minutes)
         labelled = (np.isfinite(moves) & ~of_stand_ins(candles, known))[rows]
         moves, known = moves[rows], known[rows]
@@ -146,10 +155,12 @@ class Voice:
         atr[ranges.rows] = ranges.values[:, 0]
         return Heard(
             rows=rows,
-            probabilities=average(members, weights=self.weights),
+            probabilities=average([one.probabilities for one in said], weights=self.weights),
             y=np.where(labelled, classify(moves, theta), UNLABELLED),
             known=np.where(labelled, known, 0),
             atr=atr[rows],
+            disagreement=widest([one.disagreement for one in said]),
+            most_disagreement=most_disagreement(None if one is None else one.recipe for one in self._checkpoints),
         )
 
     def _featured(self, candles: Candles) -> Rows:

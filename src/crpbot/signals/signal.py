@@ -13,7 +13,18 @@ from crpbot.dataset.labels import CLASSES
 from crpbot.errors import CheckpointError, PlanError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.registry.stages import Stage
-from crpbot.signals.ensemble import THRESHOLD, Floats, Opinion, Speaker, average, opinion, same_question
+from crpbot.signals.ensemble import (
+    ANY,
+    THRESHOLD,
+    Floats,
+    Opinion,
+    Speaker,
+    average,
+    most_disagreement,
+    opinion,
+    same_question,
+    widest,
+)
 from crpbot.signals.follow import Timing, timing_of
 from crpbot.signals.plan import ATR_PRESET, OrderPlan, Preset, Side, make_plan, preset_of
 from crpbot.signals.rules import UNKNOWN, MarketRules
@@ -40,6 +51,7 @@ class Signal:
         side: the more probable of LONG and SHORT.
         confidence: the probability of that very class, not one less the other.
         probabilities: of DOWN, NEUTRAL and UP; None, like side and confidence, where the newest candle has no features.
+        disagreement: of the members of an ensemble, as in `Prediction`, of several models the largest; None for single networks.
         plan: the order; None where there is no signal.
         rules: of the market, as far as they were known to the plan.
         model_sha256: digest of the checkpoint; of several, of their digests one after the other. Empty where nobody said.
@@ -60,6 +72,7 @@ class Signal:
     confidence: float | None
     probabilities: tuple[float, float, float] | None
     plan: OrderPlan | None
+    disagreement: float | None = None
     rules: MarketRules = UNKNOWN
     model_sha256: str = ""
     ledger_head: str = ""
@@ -86,6 +99,7 @@ class Speech:
         timing: how long plans last.
         rules: of the market.
         drift_limit: training deviations by which the mean of any feature over the last day may differ from its training mean.
+        most_disagreement: of the members of an ensemble, above which there is no signal.
         expires: from when on the models may not be live, in milliseconds of UTC; None for never.
         model_sha256, ledger_head, override: as in `Signal`.
 
@@ -98,6 +112,7 @@ class Speech:
     timing: Timing
     rules: MarketRules
     drift_limit: float
+    most_disagreement: float = ANY
     expires: int | None = None
     model_sha256: str = ""
     ledger_head: str = ""
@@ -113,6 +128,7 @@ class Moment:
         close: its close.
         atr: average true range of 14 candles, in quote currency; NaN where the segment is younger.
         probabilities: of DOWN, NEUTRAL and UP, shape `(3,)`; None where the candle has no features.
+        disagreement: as in `Signal`.
         drift: the feature that is farthest from its training mean, and how many training deviations; None where it is not known.
         why: why there are no probabilities.
 
@@ -122,6 +138,7 @@ class Moment:
     close: float
     atr: float
     probabilities: Floats | None
+    disagreement: float | None = None
     drift: tuple[str, float] | None = None
     why: str = ""
 
@@ -148,6 +165,7 @@ def speech_of(
         timing=timing,
         rules=rules,
         drift_limit=min(one.recipe.serving.drift_limit for one in models if one.recipe is not None),
+        most_disagreement=most_disagreement(one.recipe for one in models),
         expires=expires,
         model_sha256=model_sha256,
         ledger_head=ledger_head,
@@ -171,7 +189,8 @@ def say(speech: Speech, moment: Moment, *, now: int, price: float | None = None)
     if moment.probabilities is not None and not np.isfinite(moment.probabilities).all():
         reason = "the model gives no finite probabilities"
     elif moment.probabilities is not None:
-        found = opinion(moment.probabilities, threshold=speech.threshold)
+        disagreement, most = moment.disagreement, speech.most_disagreement
+        found = opinion(moment.probabilities, threshold=speech.threshold, disagreement=disagreement, most=most)
         early = "its candle has not closed yet" if now < closed else ""
         reason = early or found.reason or _hindrance(speech, moment)
         if not reason:
@@ -190,6 +209,7 @@ def say(speech: Speech, moment: Moment, *, now: int, price: float | None = None)
         confidence=None if found is None else found.confidence,
         probabilities=None if found is None else found.probabilities,
         plan=plan,
+        disagreement=None if found is None else moment.disagreement,
         rules=speech.rules,
         model_sha256=speech.model_sha256,
         ledger_head=speech.ledger_head,
@@ -270,7 +290,15 @@ def newest_signal(
     heard = [one for one in said if not isinstance(one, str)]
     together = average([one.probabilities for one in heard], weights=weights)[0]
     farthest = max((one.drift for one in heard if one.drift is not None), key=lambda drift: abs(drift[1]), default=None)
-    return say(speech, replace(nothing, atr=heard[0].atr, probabilities=together, drift=farthest), now=now, price=price)
+    apart = widest([one.disagreement for one in heard])
+    moment = replace(
+        nothing,
+        atr=heard[0].atr,
+        probabilities=together,
+        disagreement=None if apart is None else float(apart[0]),
+        drift=farthest,
+    )
+    return say(speech, moment, now=now, price=price)
 
 
 def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Preset, Timing]:
@@ -287,9 +315,10 @@ def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Prese
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Heard:
-    """What one model says of the newest candle: probabilities of shape `(1, 3)`, and the rest as in `Moment`."""
+    """What one model says of the newest candle: as in `Prediction`, of one row, and the rest as in `Moment`."""
 
     probabilities: Floats
+    disagreement: Floats | None
     atr: float
     drift: tuple[str, float] | None
 
@@ -311,7 +340,9 @@ def _newest(speaker: Speaker, candles: Candles) -> _Heard | str:
     newest_day = slice(-HOURS * 60, None)
     for time, row in zip(recent.time[computed.rows][newest_day].tolist(), computed.values[newest_day], strict=True):
         day.take(time, row)
-    return _Heard(probabilities=speaker.predict(computed.values[-1:]).probabilities, atr=atr, drift=drift_of(speaker, day.mean()))
+    said = speaker.predict(computed.values[-1:])
+    drift = drift_of(speaker, day.mean())
+    return _Heard(probabilities=said.probabilities, disagreement=said.disagreement, atr=atr, drift=drift)
 
 
 def drift_of(speaker: Speaker, later: Floats | None) -> tuple[str, float] | None:

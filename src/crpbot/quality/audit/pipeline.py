@@ -12,12 +12,12 @@ from crpbot.dataset.labels import CLASSES, LabelRule, classify, fit_theta, label
 from crpbot.errors import DatasetError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.source import SourceKind
-from crpbot.model.training import Rows
+from crpbot.model.fitting import Dated
 from crpbot.quality.bootstrap import Resamples, resample
 from crpbot.quality.metrics import Floats, Ints, Mean
 
 Predict = Callable[[Floats], Floats]
-Fit = Callable[[Rows, Rows], Predict]
+Fit = Callable[[Dated, Dated], Predict]
 
 FEWEST_ROWS = 100
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from crpbot.dataset.splits import split_by_rows
 from crpbot.errors import DatasetError
-from crpbot.model.training import Rows
+from crpbot.model.fitting import Dated
 from crpbot.quality.audit.check import Check
 from crpbot.quality.audit.pipeline import Part, Pipeline, joined, part_of, predicted_by
 from crpbot.quality.audit.worth import error_words, over_majority
@@ -120,6 +120,6 @@ def _turned(part: Part) -> Part:
 
 def _fitted(pipeline: Pipeline, train: Part, calibration: Part, test: Part) -> Ints:
     assert pipeline.fit is not None
-    predict = pipeline.fit(Rows(train.x, train.y), Rows(calibration.x, calibration.y))
+    predict = pipeline.fit(*(Dated(part.x, part.y, part.time, part.known) for part in (train, calibration)))
     classes: Ints = predicted_by(predict, test.x).argmax(axis=1)
     return classes

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from crpbot.dataset.features.compute import compute_features
 from crpbot.errors import DatasetError
 from crpbot.market.candles import Candles
-from crpbot.model.calibration import refit_temperature, softmax
-from crpbot.model.network import predict_logits
+from crpbot.model.calibration import softmax
+from crpbot.model.fitting import Dated, fit_network
 from crpbot.model.recipe import Recipe
 from crpbot.model.subject import Subject
-from crpbot.model.training import Rows, train
 from crpbot.quality.audit.pipeline import Blocks, Fit, Pipeline, Predict
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.metrics import Floats, Ints
@@ -71,11 +70,9 @@ def pipeline_of(
 def fit_of(recipe: Recipe, names: tuple[str, ...], *, seed: int) -> Fit:
     """Return how a recipe is trained on given rows: as in a run, and calibrated."""
 
-    def fit(training: Rows, calibration: Rows) -> Predict:
-        network = train(recipe, training, calibration, names=names, seed=seed).network
-        if network.temperature is not None:
-            refit_temperature(network, calibration.x, calibration.y)
-        return lambda x: softmax(predict_logits(network, x))
+    def fit(training: Dated, calibration: Dated) -> Predict:
+        network = fit_network(recipe, training, calibration, names=names, seed=seed).network
+        return lambda x: softmax(network.serve(x))
 
     return fit
 

@@ -92,6 +92,7 @@ class Judgement:
             "over_one_feature": None if m.over_rule is None else asdict(m.over_rule),
             "one_feature_rule": None if d.rule is None else str(d.rule),
             "normalizer_ratio": m.normalizer_ratio,
+            "disagreement_mean": m.disagreement_mean,
         }
         origin = d.origin
         plain = {

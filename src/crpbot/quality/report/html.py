@@ -92,7 +92,13 @@ def _network_words(d: Diagnosis) -> str:
     if d.subject.weights is None:
         return "A function: nobody can look inside." if d.subject.holds is None else "No network."
     temperature = "none" if d.subject.weights.temperature is None else f"{d.model.temperature:.3g}"
-    return f"Network {d.model.architecture}, normalizer {d.model.normalizer}, temperature {temperature}."
+    words = f"Network {d.model.architecture}, normalizer {d.model.normalizer}, temperature {temperature}."
+    if d.metrics.disagreement_mean is None:
+        return words
+    return (
+        f"{words} Its {d.subject.weights.members} members disagree by {100 * d.metrics.disagreement_mean:.1f} points on average "
+        "of the side that they take together."
+    )
 
 
 def _causes(judgement: Judgement) -> str:
@@ -195,15 +201,21 @@ def _logits(d: Diagnosis) -> str:
 
 
 def _loss(history: "Sequence[Epoch]") -> str:
-    epochs = [float(epoch.epoch) for epoch in history]
-    training, calibration = ([getattr(epoch, name) for epoch in history] for name in ("training_loss", "calibration_loss"))
-    every = [*training, *calibration]
+    members = [[epoch for epoch in history if epoch.member == one] for one in sorted({epoch.member for epoch in history})]
+    every = [loss for epoch in history for loss in (epoch.training_loss, epoch.calibration_loss)]
     margin = (max(every) - min(every)) * 0.1 or abs(max(every)) * 0.1 or 1.0
-    best = max(epoch.epoch for epoch in history if epoch.best)
-    chart = Chart(
-        "Training", "epoch", "loss of the recipe", (0.5, len(history) + 0.5), (min(every) - margin, max(every) + 3 * margin)
-    )
-    for values, style, name in ((training, "down", "training rows"), (calibration, "up", "calibration block")):
-        chart.line(epochs, values, style, name=name)
-        chart.dots(epochs, values, [float("nan")] * len(epochs), style)
-    return figure(chart, f"Epoch {best} was kept: the best log loss on the calibration block, after the best temperature.")
+    longest = max(len(epochs) for epochs in members)
+    chart = Chart("Training", "epoch", "loss of the recipe", (0.5, longest + 0.5), (min(every) - margin, max(every) + 3 * margin))
+    judging = "calibration block" if len(members) == 1 else "rows that stop it"
+    for place, epochs in enumerate(members):
+        xs = [float(epoch.epoch) for epoch in epochs]
+        for values, style, name in (
+            ([epoch.training_loss for epoch in epochs], "down", "training rows"),
+            ([epoch.calibration_loss for epoch in epochs], "up", judging),
+        ):
+            chart.line(xs, values, style, name="" if place else name)
+            chart.dots(xs, values, [float("nan")] * len(xs), style)
+    best = ", ".join(str(max((epoch.epoch for epoch in epochs if epoch.best), default=0)) for epochs in members)
+    if len(members) == 1:
+        return figure(chart, f"Epoch {best} was kept: the best log loss on the calibration block, after the best temperature.")
+    return figure(chart, f"Of the members the epochs {best} were kept: the best log loss on the rows that stop each.")

@@ -100,6 +100,7 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
     def row(name: str, cell: Callable[[Metrics], str], target: str = "") -> Row:
         return Row(name, tuple(cell(judgement.diagnosis.metrics) for judgement in judgements), target)
 
+    several = any(judgement.diagnosis.metrics.disagreement_mean is not None for judgement in judgements)
     return [
         row("rows judged", lambda m: "none" if m.rows is None else f"{m.rows:,}"),
         Row("from", tuple(utc(judgement.diagnosis.data.first) for judgement in judgements)),
@@ -118,6 +119,7 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
             row(f"says {name} (was {name})", lambda m, i=i: _share(m, i), "40–60 %" if name != "NEUTRAL" else "")  # type: ignore[misc]
             for i, name in enumerate(CLASSES)
         ),
+        *([row("members disagree by", _disagreement)] if several else []),
     ]
 
 
@@ -161,6 +163,10 @@ def _error(m: Metrics) -> str:
     if m.over_majority is None or not math.isfinite(m.over_majority.error):
         return "unknown"
     return f"{100 * m.over_majority.error:.2f} points"
+
+
+def _disagreement(m: Metrics) -> str:
+    return "one network" if m.disagreement_mean is None else f"{100 * m.disagreement_mean:.1f} points"
 
 
 def _directional(m: Metrics) -> str:
