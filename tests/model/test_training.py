@@ -18,8 +18,8 @@ from crpbot.model.loss import focal_loss
 from crpbot.model.network import DirectionNetwork
 from crpbot.model.recipe import Recipe
 from crpbot.model.state import load_state, save_state
-from crpbot.model.step import flatten
-from crpbot.model.training import Epoch, Rows, _keep, evaluate, train
+from crpbot.model.step import draw_kept, flatten
+from crpbot.model.training import Epoch, Rows, evaluate, train
 
 NAMES = ("a", "b", "c", "d")
 
@@ -131,7 +131,7 @@ def test_a_state_is_given_back_as_it_was_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dropout", [0.1, 0.3, 0.5])
 def test_dropout_drops_its_share_and_keeps_the_mean(dropout: float) -> None:
-    factors = _keep(np.random.Generator(np.random.SFC64(1)), 2_000, (64, 33), dropout, torch.device("cpu"))
+    factors = draw_kept(np.random.Generator(np.random.SFC64(1)), 2_000, (64, 33), dropout, torch.device("cpu"))
     assert [tuple(one.shape) for one in factors] == [(2_000, 64), (2_000, 33)]
     for one in factors:
         n = one.numel()
@@ -140,7 +140,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(dropout: float) -> None:
         assert one.unique().tolist() == pytest.approx([0, 1 / (1 - dropout)], rel=1e-4)
         assert one.double().mean().item() == pytest.approx(1, abs=5 * error / (1 - dropout))
         assert abs(np.corrcoef(one[:, 0], one[:, 1])[0, 1]) < 0.12
-    assert _keep(np.random.Generator(np.random.SFC64(1)), 10, (4,), 0.0, torch.device("cpu")) == ()
+    assert draw_kept(np.random.Generator(np.random.SFC64(1)), 10, (4,), 0.0, torch.device("cpu")) == ()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ autograd, and Adam against `torch.optim`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
@@ -205,6 +206,26 @@ class Step:
             torch.mm(left, right, out=out)
         else:
             out.copy_(left.bfloat16() @ right.bfloat16())
+
+
+def draw_kept(
+    random: np.random.Generator, n_rows: int, widths: Sequence[int], dropout: float, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Draw which units stay, for each hidden layer: factors 0 or 1/(1 − dropout), shape `(n_rows, width)`; none for dropout 0.
+
+    Sixteen random bits decide about a unit, so its chance to be dropped is a multiple of 2⁻¹⁶, and the factor is of that chance.
+    (Srivastava et al., "Dropout", JMLR 15, 2014; scaled in training, so that nothing is left to do when serving.)
+    """
+    below = round(dropout * 2**16)
+    if below == 0:
+        return ()
+    factor = np.float32(2**16 / (2**16 - below))
+    factors = []
+    for width in widths:
+        n = n_rows * width
+        bits = random.bit_generator.random_raw(-(-n // 4)).view(np.uint16)[:n]
+        factors.append(torch.from_numpy(np.multiply(bits >= below, factor).reshape(n_rows, width)).to(device))
+    return tuple(factors)
 
 
 def flatten(network: DirectionNetwork) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:

@@ -19,7 +19,7 @@ from crpbot.model.loss import mean_loss
 from crpbot.model.network import DirectionNetwork, Normalizer, torch_threads
 from crpbot.model.recipe import Recipe
 from crpbot.model.state import load_state, save_state, state_file, state_key
-from crpbot.model.step import Step
+from crpbot.model.step import Step, draw_kept
 from crpbot.model.weights import CHUNK, Scaling
 
 _GATHERED = 4_096
@@ -258,7 +258,7 @@ class _Run:
         before = int(self.step.steps)
         with torch.inference_mode():
             for rows in torch.split(order, max(1, _GATHERED // size) * size):
-                keep = _keep(random, len(rows), self.recipe.network.hidden, dropout, self.device)
+                keep = draw_kept(random, len(rows), self.recipe.network.hidden, dropout, self.device)
                 chosen = rows.to(self.device)
                 parts = (torch.split(part, size) for part in (self.z[chosen], self.y[chosen], *keep))
                 for z, y, *factors in zip(*parts, strict=True):
@@ -311,26 +311,6 @@ def _served_log_loss(logits: Tensor, y: Tensor, *, refitted: bool) -> float:
     temperature = fit_temperature(served, truth) if refitted else 1.0
     probabilities = softmax(served / temperature)
     return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-300)).mean())
-
-
-def _keep(
-    random: np.random.Generator, n_rows: int, widths: Sequence[int], dropout: float, device: torch.device
-) -> tuple[Tensor, ...]:
-    """Draw which units stay, for each hidden layer: factors 0 or 1/(1 − dropout), shape `(n_rows, width)`; none for dropout 0.
-
-    Sixteen random bits decide about a unit, so its chance to be dropped is a multiple of 2⁻¹⁶, and the factor is of that chance.
-    (Srivastava et al., "Dropout", JMLR 15, 2014; scaled in training, so that nothing is left to do when serving.)
-    """
-    below = round(dropout * 2**16)
-    if below == 0:
-        return ()
-    factor = np.float32(2**16 / (2**16 - below))
-    factors = []
-    for width in widths:
-        n = n_rows * width
-        bits = random.bit_generator.random_raw(-(-n // 4)).view(np.uint16)[:n]
-        factors.append(torch.from_numpy(np.multiply(bits >= below, factor).reshape(n_rows, width)).to(device))
-    return tuple(factors)
 
 
 def _decay(schedule: str, progress: float) -> float:
