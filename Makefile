@@ -33,7 +33,7 @@ run: setup ## the main job on the bundled real candles
 	$(BIN)/crpbot run
 
 test: setup lint ## everything CI runs
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## the inner loop, under 30 seconds
 	$(BIN)/ruff check -q .

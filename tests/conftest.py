@@ -18,6 +18,28 @@ settings.load_profile("house")
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "candles"
 
 
+LONGEST = (
+    "live/test_week",
+    "cloud/test_machine",
+    "cli/test_audit",
+    "test_image",
+    "cloud/test_commands",
+    "cloud/test_worker",
+    "test_truth",
+)
+"""Files that take minutes; they come first, since a file is done by one worker and the other one would wait for it in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, and leave every other in its place."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def order(item: pytest.Item) -> int:
+        return next((place[name] for name in LONGEST if item.nodeid.startswith(f"tests/{name}.py")), len(place))
+
+    items.sort(key=order)
+
+
 @pytest.fixture(scope="session")
 def real_candles() -> Path:
     """The folder with two years of real candles; a user's clone does not have it, CI must."""
