@@ -86,11 +86,14 @@ def test_every_slope_is_that_of_autograd(
             torch.testing.assert_close(tensor, plain.state_dict()[name])
 
 
-def test_twenty_steps_are_those_of_torch_adam() -> None:
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_twenty_steps_are_those_of_torch_adam(decay: float) -> None:
     loss = LOSSES[0]
     plain, ours = (network(3, normed=False, temperature=2.5) for _ in range(2))
-    optimizer = torch.optim.Adam(plain.parameters(), lr=0.01)
-    step = Step(ours, loss, batch_size=32)
+    matrices = [parameter for parameter in plain.parameters() if parameter.ndim == 2]
+    others = [parameter for parameter in plain.parameters() if parameter.ndim != 2]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}], lr=0.01)
+    step = Step(ours, loss, batch_size=32, weight_decay=decay)
     for seed in range(20):
         z, y, keep = batch(seed, 32 if seed % 3 else 20)
         optimizer.zero_grad()

@@ -196,6 +196,7 @@ class TrainingChoice:
         patience: epochs without a better log loss on the calibration block, after the best temperature, before training stops.
         threads: of the processor; more than one is slower for networks of this size, and may change the last bits.
         precision: of what matrix products read while training: `float32`, or `bfloat16` for GPUs that are faster with it.
+        weight_decay: share of the weights of the linear layers, times the learning rate, that each step takes away; 0 is none.
         averaging: over how many of the last steps weights are averaged before an epoch is judged, as an exponential mean; 0 is
             none, the weights as they are.
 
@@ -208,6 +209,7 @@ class TrainingChoice:
     patience: int = field(metadata=between(1, 10_000))
     threads: int = field(default=1, metadata=between(1, 256))
     precision: Precision = "float32"
+    weight_decay: float = field(default=0.0, metadata=between(0, 1))
     averaging: int = field(default=0, metadata=between(0, 1_000_000))
 
 

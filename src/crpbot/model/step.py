@@ -77,6 +77,8 @@ class Step:
         loss: what is made small.
         batch_size: rows of a batch at most.
         precision: of what the matrix products read; weights, sums and everything else stay float32.
+        weight_decay: share of the weights of the linear layers, times the learning rate, that each step takes away, apart from
+            the slopes. (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2, without schedule.)
 
     Attributes:
         batch_size: as given.
@@ -86,8 +88,16 @@ class Step:
 
     """
 
-    def __init__(self, network: DirectionNetwork, loss: LossChoice, *, batch_size: int, precision: Precision = "float32") -> None:
-        self.loss, self.batch_size, self.precision = loss, batch_size, precision
+    def __init__(
+        self,
+        network: DirectionNetwork,
+        loss: LossChoice,
+        *,
+        batch_size: int,
+        precision: Precision = "float32",
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.loss, self.batch_size, self.precision, self.weight_decay = loss, batch_size, precision, weight_decay
         self.parameters, self.slopes, slopes = flatten(network)
         device = self.parameters.device
         self.moments = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
@@ -113,6 +123,9 @@ class Step:
 
         """
         losses = self.measure(z, y, keep)
+        if self.weight_decay:
+            for layer in (*(hidden.linear for hidden in self._hidden), self._last):
+                layer.weight.mul_(1 - rate * self.weight_decay)
         adam(
             [self.parameters],
             [self.slopes],

@@ -172,7 +172,13 @@ class _Run:
         self.z, self.y = self.z.to(device), self.y.to(device)
         self.z_calibration, self.y_calibration = self.z_calibration.to(device), self.y_calibration.to(device)
         self.network.to(device)
-        self.step = Step(self.network, recipe.loss, batch_size=min(choice.batch_size, len(self.y)), precision=choice.precision)
+        self.step = Step(
+            self.network,
+            recipe.loss,
+            batch_size=min(choice.batch_size, len(self.y)),
+            precision=choice.precision,
+            weight_decay=choice.weight_decay,
+        )
         self.average = Average(self.network, self.step.parameters, over=choice.averaging) if choice.averaging else None
         self.judged = self.network if self.average is None else self.average.network
         self.history: list[Epoch] = []
