@@ -17,7 +17,7 @@ from torch.nn.functional import log_softmax, softmax
 
 from crpbot.dataset.labels import DOWN, UP
 from crpbot.errors import CheckpointError, DatasetError
-from crpbot.factory import audit, repair
+from crpbot.factory import audit, diagnose, repair
 from crpbot.making.model import make_model, train_model
 from crpbot.market.candles import MINUTE
 from crpbot.model import fitting
@@ -34,6 +34,7 @@ from crpbot.model.remedies import reestimated, relabelled, reordered, shifted, t
 from crpbot.model.seed import export_seed
 from crpbot.model.training import Epoch, Rows, Watch
 from crpbot.model.weights import Weights, packed, pooled, shapes_of
+from crpbot.quality.experiment import experiment_of
 from crpbot.quality.layers import measure_layers
 
 WIDTHS = (5, 8, 4, 3)
@@ -327,6 +328,19 @@ def test_a_scaler_that_an_ensemble_has_lost_comes_back(tmp_path: Path) -> None:
             np.testing.assert_allclose(fixed.arrays[name], array, rtol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tempered", "shifted", "relabelled"])
+def test_what_a_what_if_measures_of_an_ensemble_is_what_a_repair_would_write(name: str, tmp_path: Path) -> None:
+    save_checkpoint(ensemble(), tmp_path / "m.pt", probe=np.ones((2, 72)))
+    experiment = experiment_of(diagnose(tmp_path / "m.pt", market(rows=5_000), source="synthetic").diagnosis)
+    trial = getattr(experiment, name)
+    written = trial.apply(ensemble()).predict(experiment.judged.x[experiment.held])
+    assert trial.measures.log_loss == pytest.approx(
+        row_log_loss(written.logits, experiment.judged.y[experiment.held]).mean(), rel=1e-9
+    )
+    assert trial.outputs_only
+
+
 # The file
 
 
@@ -377,6 +391,23 @@ def layers(change: object) -> object:
         arrays.update({name: change(array) for name, array in arrays.items() if array.ndim > 1})
 
     return altered
+
+
+class Spread:
+    """An ensemble that says as a whole what another one says, by members that are further apart."""
+
+    def __init__(self, network: Weights) -> None:
+        self.weights = network
+
+    def speak(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, members = self.weights.speak(x)
+        return logits, members.mean(axis=0) + 1.01 * (members - members.mean(axis=0))
+
+
+def test_two_forms_that_differ_in_what_their_members_say_are_not_the_same() -> None:
+    whole = together()
+    assert distance(checkpoint_of(whole), checkpoint_of(whole), X).max() == 0
+    assert distance(checkpoint_of(Spread(whole)), checkpoint_of(whole), X).max() > 1e-5
 
 
 def state(name: str, change: object) -> object:
