@@ -20,7 +20,7 @@ from shell import crpbot
 
 from crpbot.dataset.assemble import assemble
 from crpbot.errors import CrpbotError, DatasetError
-from crpbot.making import jobs as rooms
+from crpbot.making import pool
 from crpbot.making.cluster import run_on_ray
 from crpbot.making.jobs import Job, fitting_workers, grid, run_here
 from crpbot.making.model import cut_fold, make_model, train_model
@@ -60,7 +60,7 @@ def test_there_is_a_job_for_every_symbol_fold_and_seed() -> None:
 def test_workers_fit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     many = jobs(Path("out"), seeds=500)
     assert 1 <= fitting_workers(many, MARKETS) <= (os.cpu_count() or 1)
-    monkeypatch.setattr(rooms, "_memory", lambda: 1)
+    monkeypatch.setattr(pool, "_memory", lambda: 1)
     assert fitting_workers(many, MARKETS) == 1
 
 
