@@ -8,7 +8,6 @@ import typer
 from crpbot.cli.options import CandlesOption, RecipeOption, SeedOption, WorkersOption, names
 
 if TYPE_CHECKING:
-    from crpbot.making.race.board import Leaderboard
     from crpbot.making.race.race import Ended
 
 
@@ -37,7 +36,7 @@ def command(
     Example: crpbot leaderboard --candles candles/ --symbols BTC-USD,ETH-USD --out runs/leaderboard
     """
     from crpbot.cli.options import now
-    from crpbot.cli.show import progress_of
+    from crpbot.cli.show import print_leaderboard, progress_of
     from crpbot.making.race.leaderboard import leaderboard
 
     with progress_of(_ended) as (watch, done):
@@ -59,33 +58,10 @@ def command(
     if as_json:
         typer.echo(board.to_json(), nl=False)
         return
-    _print(board)
+    print_leaderboard(board)
     typer.echo(f"written: {out / 'leaderboard.json'}, {out / 'leaderboard.md'}")
 
 
 def _ended(ended: "Ended") -> str:
     seconds, failed = ended
     return f"failed: {failed}" if failed else f"done in {seconds:,.1f} s"
-
-
-def _print(board: "Leaderboard") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    from crpbot.cli.show import console
-    from crpbot.making.race.words import EXPLAINED, HEADINGS, sentences, table_rows
-
-    screen = console()
-    for block in board.tests:
-        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for number, heading in enumerate(HEADINGS):
-            table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
-        for row in table_rows(board, block):
-            style = "bold" if row[0].split(" ")[0] == board.pick else None
-            table.add_row(*(Text(cell) for cell in row), style=style)
-        screen.print(Text(f"{block.symbol}, {block.rows:,} rows of the test block", style="bold"))
-        screen.print(table)
-    screen.print(Text(EXPLAINED, style="dim"))
-    for sentence in sentences(board):
-        screen.print(Text(sentence))

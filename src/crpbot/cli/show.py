@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crpbot.making.jobs import Done, Job, Report
+    from crpbot.making.race.board import Leaderboard
     from crpbot.market.exchange import Progress as Progressed
     from crpbot.model.training import Epoch
     from crpbot.quality.audit.audit import Audit
@@ -221,6 +222,23 @@ def print_audit(audit: "Audit") -> None:
         ("EARNED " if audit.earned else "NOT EARNED ", "bold green" if audit.earned else "bold red"),
         f"({audit.code}) {audit.words}",
     )
+
+
+def print_leaderboard(board: "Leaderboard") -> None:
+    """Print one table a symbol, best first, then what it says in words."""
+    from crpbot.making.race.words import EXPLAINED, HEADINGS, sentences, table_rows
+
+    for block in board.tests:
+        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for heading in HEADINGS:
+            table.add_column(heading, justify="left" if heading == HEADINGS[0] else "right", overflow="fold")
+        for name, row in table_rows(board, block):
+            table.add_row(*(Text(printable(cell)) for cell in row), style="bold" if name == board.pick else None)
+        _say((f"{block.symbol}, {block.rows:,} rows of the test block", "bold"))
+        console().print(table)
+    _say((EXPLAINED, "dim"))
+    for sentence in sentences(board):
+        _say(sentence)
 
 
 def print_reasons(judgement: "Judgement") -> None:

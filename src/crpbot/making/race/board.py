@@ -8,7 +8,7 @@ from typing import Any
 
 from crpbot import __version__
 from crpbot.dataset.labels import NEUTRAL
-from crpbot.making.race.contenders import Answer
+from crpbot.making.race.contenders import TOLD, Answer
 from crpbot.making.race.protocol import VERSION, digest
 from crpbot.making.race.race import RULE, Leg, Race, Ran
 from crpbot.making.race.score import Judge, Pair, Score
@@ -71,9 +71,9 @@ class Block:
     def _contender(self, name: str, answer: Answer | str) -> dict[str, Any]:
         if isinstance(answer, str):
             return {"failed": answer}
-        score, told = self.scores[name], ("seconds", "size", "epochs", "best_epoch", "note")
+        score = self.scores[name]
         share = None if score.skill is None or not self.best_skill else score.skill.value / self.best_skill
-        return {**asdict(score), "share_of_best_skill": share, **{one: getattr(answer, one) for one in told}}
+        return {**asdict(score), "share_of_best_skill": share, **{one: getattr(answer, one) for one in TOLD}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +189,7 @@ class Leaderboard:
         from crpbot.making.race.words import sentences  # noqa: PLC0415  words are made of this
 
         plain = {**self.to_dict(), "sentences": list(sentences(self))}
-        return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
 
 def add_up(ran: Ran, *, source: str, tried: int) -> Leaderboard:

@@ -86,6 +86,7 @@ class Answer:
         epochs: of a network.
         best_epoch: of a network, the one whose weights these are.
         note: what else is to be told of the fit, for people.
+        trouble: what did not go as it should, for people; empty where all did.
 
     """
 
@@ -96,6 +97,11 @@ class Answer:
     epochs: int | None = None
     best_epoch: int | None = None
     note: str = ""
+    trouble: str = ""
+
+
+TOLD = ("seconds", "size", "epochs", "best_epoch", "note", "trouble")
+"""What an answer tells besides what it says of the rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +138,7 @@ class _Said:
     best_epoch: int | None = None
     earlier_seconds: float = 0.0
     note: str = ""
+    trouble: str = ""
 
 
 def compete(
@@ -173,6 +180,7 @@ def compete(
         epochs=said.epochs,
         best_epoch=said.best_epoch,
         note=said.note,
+        trouble=said.trouble,
     )
 
 
@@ -227,13 +235,13 @@ def _logistic(field: _Field) -> _Said:
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(_standardized(x, scaling), y)
     steps = int(np.max(model.n_iter_))
-    note = f"did not converge in {steps} steps" if steps >= int(LOGISTIC["max_iter"]) else f"converged in {steps} steps"
+    trouble = f"did not converge in {steps} steps" if steps >= int(LOGISTIC["max_iter"]) else ""
 
     def logits(rows: NDArray[np.intp] | slice) -> Floats:
         return _all_classes(log_softmax(_decision(model, _standardized(field.data.x[rows], scaling))), model.classes_)
 
     size = sum(array.nbytes for array in (model.coef_, model.intercept_, scaling.mean, scaling.scale))
-    return _calibrated(field, logits, size=size, note=note)
+    return _calibrated(field, logits, size=size, note=f"{steps} steps", trouble=trouble)
 
 
 def _decision(model: Any, z: Floats) -> Floats:  # noqa: ANN401
@@ -256,14 +264,14 @@ def _boosting(field: _Field) -> _Said:
             parts = [model.predict_proba(found[start : start + _AT_ONCE]) for start in range(0, len(found), _AT_ONCE)]
             return _all_classes(log_shares(np.concatenate(parts)), model.classes_)
 
-        return _calibrated(field, logits, size=len(pickle.dumps(model)))
+        return _calibrated(field, logits, size=len(pickle.dumps(model)), note=f"{model.n_iter_} rounds")
 
 
-def _calibrated(field: _Field, logits: Callable[[Any], Floats], *, size: int, note: str = "") -> _Said:
+def _calibrated(field: _Field, logits: Callable[[Any], Floats], *, size: int, note: str, trouble: str = "") -> _Said:
     """Divide logits by the temperature that the calibration block asks for, as those of a network are."""
     temperature = fit_temperature(logits(field.blocks.calibration), field.calibration[1])
-    words = f"temperature {temperature:.2f}"
-    return _Said(logits=logits(field.judged) / temperature, size=size, note=f"{note}, {words}" if note else words)
+    served = logits(field.judged) / temperature
+    return _Said(logits=served, size=size, note=f"{note}, temperature {temperature:.2f}", trouble=trouble)
 
 
 def _all_classes(logits: Floats, classes: Ints) -> Floats:

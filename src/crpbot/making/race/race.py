@@ -16,12 +16,13 @@ import numpy as np
 from crpbot.disk import locked, write_whole
 from crpbot.errors import CrpbotError
 from crpbot.making.pool import fitting, memory_of, run_tasks
-from crpbot.making.race.contenders import Answer, Contender, compete, effort
+from crpbot.making.race.contenders import TOLD, Answer, Contender, compete, effort
 from crpbot.making.race.protocol import VERSION, Ground, Truth, cut_ground, digest
 from crpbot.making.race.score import Judge
 from crpbot.market.candles import Candles, utc
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
+from crpbot.quality.report.data import finite
 
 RACE, CHOICE = "race.json", "choice.json"
 _LOCK = ".lock"
@@ -222,14 +223,17 @@ def _answers(
     """Return what everybody answers on some legs; what is on disk is read, and not asked again."""
     tasks = {(place, one.name): _task(race, out, legs[place].ground, one) for place in places for one in race.contenders}
     missing = [task for task in tasks.values() if _read_answer(task) is None]
-    missing.sort(key=lambda task: -effort(task.contender, len(legs[task.ground.symbol, task.ground.fold].candles)))
-    given = {id(task.ground): legs[task.ground.symbol, task.ground.fold].candles for task in missing}
+
+    def given(task: Task) -> Candles:
+        return legs[task.ground.symbol, task.ground.fold].candles
+
+    missing.sort(key=lambda task: -effort(task.contender, len(given(task))))
     if missing:
-        needed = max(memory_of(len(given[id(task.ground)]), len(task.contender.recipe.features.table)) for task in missing)
+        needed = max(memory_of(len(given(task)), len(task.contender.recipe.features.table)) for task in missing)
         found = run_tasks(
             _do,
             missing,
-            given=lambda task: given[id(task.ground)],
+            given=given,
             workers=workers or fitting(len(missing), needed),
             watch=watch,
             done=done,
@@ -269,8 +273,7 @@ def _do(task: Task, candles: Candles, told: Callable[[Any], None]) -> Ended:
     except CrpbotError as error:
         plain["failed"] = str(error)
     else:
-        numbers = ("seconds", "size", "epochs", "best_epoch", "note")
-        plain |= {name: getattr(answer, name) for name in numbers}
+        plain |= {name: getattr(answer, name) for name in TOLD}
         arrays["says"] = answer.says
         if answer.log_probabilities is not None:
             arrays["log_probabilities"] = answer.log_probabilities
@@ -338,4 +341,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _json(plain: Mapping[str, Any]) -> str:
-    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(finite(plain), indent=1, ensure_ascii=False) + "\n"

@@ -30,16 +30,17 @@ def ranked(block: Block) -> list[str]:
     return sorted(block.answers, key=key)
 
 
-def table_rows(board: Leaderboard, block: Block) -> Iterator[tuple[str, ...]]:
-    """Yield the row of each contender on the test block of a symbol, a cell for each of `HEADINGS`."""
+def table_rows(board: Leaderboard, block: Block) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each contender with its row on the test block of a symbol, a cell for each of `HEADINGS`, best first."""
     for name in ranked(block):
         answer = block.answers[name]
         marked = f"{name} ←" if name == board.pick else name
         chosen = board.chosen_by.get(block.symbol, {}).get(name)
         if isinstance(answer, str):
-            yield marked, _skill(chosen), f"failed: {answer}", *[""] * 5
+            yield name, (marked, _skill(chosen), "failed", *[""] * 5)
             continue
-        yield (marked, _skill(chosen), *_cells(block.scores[name], block.pairs.get(ONE_FEATURE, {}).get(name), answer))
+        pair = block.pairs.get(ONE_FEATURE, {}).get(name)
+        yield name, (marked, _skill(chosen), *_cells(block.scores[name], pair, answer))
 
 
 def _cells(score: Score, pair: Pair | None, answer: Answer) -> tuple[str, ...]:
@@ -62,8 +63,8 @@ def sentences(board: Leaderboard) -> Iterator[str]:
         if block.best_skill is not None:
             yield f"{block.symbol}: {_of_the_best(block)}"
         for name, answer in block.answers.items():
-            if isinstance(answer, str):
-                yield f"{block.symbol}: {name} failed: {answer}"
+            if trouble := f"failed: {answer}" if isinstance(answer, str) else answer.trouble:
+                yield f"{block.symbol}: {name} {trouble}."
     if board.choice is None:
         yield "With one fold there is nothing to choose by, so nothing is picked."
     elif board.pick is None:
@@ -78,6 +79,8 @@ def beating(block: Block, other: str, called: str) -> str:
         return f"{called} did not run, so nobody can be compared with it."
     pairs = {name: pair for name, pair in _against(block, other).items() if name not in _RULES and name != other}
     ahead = {name: pair for name, pair in pairs.items() if pair.ahead}
+    if pairs and all(math.isnan(_best(pair)[1].errors) for pair in pairs.values()):
+        return f"nobody can say who beats {called}: the rows are too few to know how well anything is known."
     nobody = f"nothing beats {called}"
     if not ahead:
         return f"{nobody}: no contender is {BETTER:g} standard errors ahead of it, in skill or in accuracy."
@@ -143,7 +146,7 @@ def markdown(board: Leaderboard) -> str:
     parts = []
     for block in board.tests:
         head = f"**{block.symbol}**, {block.rows:,} rows of the test block\n"
-        parts.append("\n".join([head, *_lines([HEADINGS, *table_rows(board, block)])]))
+        parts.append("\n".join([head, *_lines([HEADINGS, *(row for _, row in table_rows(board, block))])]))
     return "\n\n".join([*parts, EXPLAINED, "\n".join(f"- {one}" for one in sentences(board))]) + "\n"
 
 
