@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from crpbot.errors import CrpbotError
     from crpbot.factory import audit, diagnose, repair, run
     from crpbot.making.model import train_model
+    from crpbot.making.race.leaderboard import leaderboard
     from crpbot.market.candles import Candles
     from crpbot.market.files import read_candles
     from crpbot.market.source import open_source
@@ -43,6 +44,7 @@ _HOMES = {
     "compute_features": "crpbot.dataset.features.compute",
     "diagnose": "crpbot.factory",
     "feature_set": "crpbot.dataset.features.sets",
+    "leaderboard": "crpbot.making.race.leaderboard",
     "load_checkpoint": "crpbot.model.loading",
     "load_recipe": "crpbot.model.recipe",
     "newest_signal": "crpbot.signals.signal",
@@ -69,6 +71,7 @@ __all__ = [
     "compute_features",
     "diagnose",
     "feature_set",
+    "leaderboard",
     "load_checkpoint",
     "load_recipe",
     "newest_signal",

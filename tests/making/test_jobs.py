@@ -20,7 +20,7 @@ from shell import crpbot
 
 from crpbot.dataset.assemble import assemble
 from crpbot.errors import CrpbotError, DatasetError
-from crpbot.making import jobs as rooms
+from crpbot.making import pool
 from crpbot.making.cluster import run_on_ray
 from crpbot.making.jobs import Job, fitting_workers, grid, run_here
 from crpbot.making.model import check_enough, cut_fold, make_model, train_model
@@ -60,14 +60,14 @@ def test_there_is_a_job_for_every_symbol_fold_and_seed() -> None:
 def test_workers_fit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     many = jobs(Path("out"), seeds=500)
     assert 1 <= fitting_workers(many, MARKETS) <= (os.cpu_count() or 1)
-    monkeypatch.setattr(rooms, "_memory", lambda: 1)
+    monkeypatch.setattr(pool, "_memory", lambda: 1)
     assert fitting_workers(many, MARKETS) == 1
 
 
 def test_members_that_leave_a_fold_out_need_room_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10)), raising=False)
     features = 8 * ROWS * 72
-    monkeypatch.setattr(rooms, "_memory", lambda: 20 * features)
+    monkeypatch.setattr(pool, "_memory", lambda: 20 * features)
     for vary, workers in (("seed", 5), ("fold", 4)):
         many = grid(
             ["BTC-USD"], several(quick(), vary=vary), source="synthetic", gates="market", out=Path("out"), seed=0, seeds=9

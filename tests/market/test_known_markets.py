@@ -12,8 +12,10 @@ from crpbot.market.sample import SAMPLE, Precision, pack, read_sample
 from crpbot.market.synthetic import (
     MARKETS,
     level_noise_best_accuracy,
+    level_noise_best_skill,
     make_market,
     planted_edge_best_accuracy,
+    planted_edge_best_skill,
     random_walk_best_accuracy,
     volatile_best_accuracy,
 )
@@ -128,6 +130,50 @@ def test_the_accuracy_of_a_planted_edge_is_that_of_simulated_futures(points: int
     theta = np.quantile(np.abs(moves), share)
     classes = [(moves > theta).mean(), (moves < -theta).mean(), (np.abs(moves) <= theta).mean()]
     assert planted_edge_best_accuracy(share, points=points, horizon=horizon) == pytest.approx(max(classes), abs=0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("points", "share", "horizon"), [(3, 0.08, 15), (10, 0.3, 15), (10, 0.0, 5), (10, 0.08, 60)])
+def test_the_skill_of_a_planted_edge_is_that_of_simulated_labels(points: int, share: float, horizon: int) -> None:
+    """Whoever sees the drift says how often UP came of the rows that moved with such a drift; a coin says one half."""
+    from crpbot.market.synthetic import _TURN, _drift_of
+
+    rng = np.random.default_rng(1)
+    n_rows = 2_000_000
+    began = rng.uniform(size=n_rows) < 0.5
+    up, moves = began.copy(), rng.normal(0.0, np.sqrt(horizon), n_rows)
+    for _ in range(horizon):
+        moves += _drift_of(points) * np.where(up, 1.0, -1.0)
+        up ^= rng.uniform(size=n_rows) < _TURN
+    moved = np.abs(moves) > np.quantile(np.abs(moves), share)
+    rose, state = moves[moved] > 0, began[moved]
+    said = np.where(state, rose[state].mean(), rose[~state].mean())
+    loss = -np.log(np.where(rose, said, 1 - said))
+    best = planted_edge_best_skill(share, points=points, horizon=horizon)
+    assert np.log(2) - loss.mean() == pytest.approx(best, abs=4 * loss.std() / np.sqrt(n_rows))
+    assert best > 8 * loss.std() / np.sqrt(n_rows)  # so that the line above can fail
+    for name in ("planted-edge", "planted-edge-joint"):
+        assert MARKETS[name].best_skill(0.08) == planted_edge_best_skill(0.08, points=3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.08, 0.3])
+def test_the_skill_of_level_noise_is_that_of_whoever_knows_the_level(share: float) -> None:
+    market = make_market("level-noise", "BTC-USD", rows=400_000)
+    y, theta = labels(market.close, share)
+    z, t = (np.log(market.close) - np.log(60_000.0))[:-HORIZON] / 0.001, theta / 0.001
+    grid = np.linspace(-6, 6, 2_001)
+    from statistics import NormalDist
+
+    cdf = np.vectorize(NormalDist().cdf)
+    up, down = np.interp(z, grid, 1 - cdf(grid + t)), np.interp(z, grid, cdf(grid - t))
+    moved = y != 1
+    loss = -np.log(np.where(y == 2, up, down) / (up + down))[moved]
+    assert np.log(2) - loss.mean() == pytest.approx(level_noise_best_skill(share), abs=0.004)
+
+
+@pytest.mark.parametrize("name", ["random-walk", "volatile"])
+def test_where_nothing_foretells_direction_there_is_no_skill(name: str) -> None:
+    assert MARKETS[name].best_skill(0.08) == 0.0
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from crpbot.cli import (
     export,
     features,
     journal,
+    leaderboard,
     live,
     models,
     promote,
@@ -66,7 +67,8 @@ def _top(
 
 
 for command in (
-    run, features, train, diagnose, audit, repair, promote, rollback, retrain, export, backtest, signal, live, journal, doctor
+    run, features, train, diagnose, audit, leaderboard, repair, promote, rollback, retrain, export, backtest, signal, live,
+    journal, doctor,
 ):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crpbot.making.jobs import Done, Job, Report
+    from crpbot.making.race.board import Leaderboard
     from crpbot.market.exchange import Progress as Progressed
     from crpbot.model.training import Epoch
     from crpbot.quality.audit.audit import Audit
@@ -35,35 +36,43 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else FEWEST_COLUMNS)
 
 
+def training_progress() -> "AbstractContextManager[tuple[Report, Done]]":
+    """Give two functions that show epochs and finished models on standard error; see `progress_of`."""
+    return progress_of(_ended)
+
+
 @contextmanager
-def training_progress() -> "Iterator[tuple[Report, Done]]":
-    """Give two functions that show epochs and finished models on standard error: bars in a terminal, else a line each.
+def progress_of(
+    ended_words: "Callable[[Any], str]",
+) -> "Iterator[tuple[Callable[[Any, Epoch], None], Callable[[Any, Any], None]]]":
+    """Give two functions that show epochs and what is done on standard error: bars in a terminal, else a line each.
 
     A bar tells of the epochs of a model that is being trained, and goes when it is done; what is done stays as a line above.
+    Whatever is being done has a name; `ended_words` says how it ended.
     """
     errors = Console(stderr=True, highlight=False)
     if not errors.is_terminal:
 
-        def write(job: "Job", epoch: "Epoch") -> None:
+        def write(job: Any, epoch: "Epoch") -> None:  # noqa: ANN401
             sys.stderr.write(f"{job.name}  {_words(epoch)}\n")
 
-        def ended(job: "Job", judgement: "Judgement") -> None:
-            sys.stderr.write(f"{job.name}  {_ended(judgement)}\n")
+        def ended(job: Any, result: Any) -> None:  # noqa: ANN401
+            sys.stderr.write(f"{job.name}  {ended_words(result)}\n")
 
         yield write, ended
         return
     with Progress(*_columns(), console=errors) as progress:
         tasks: dict[str, TaskID] = {}
 
-        def watch(job: "Job", epoch: "Epoch") -> None:
+        def watch(job: Any, epoch: "Epoch") -> None:  # noqa: ANN401
             if job.name not in tasks:
                 tasks[job.name] = progress.add_task(job.name, total=epoch.of, words="")
             progress.update(tasks[job.name], completed=epoch.epoch, words=_words(epoch))
 
-        def done(job: "Job", judgement: "Judgement") -> None:
+        def done(job: Any, result: Any) -> None:  # noqa: ANN401
             if job.name in tasks:
                 progress.remove_task(tasks.pop(job.name))
-            progress.console.print(Text(f"{job.name}  {_ended(judgement)}"))
+            progress.console.print(Text(f"{job.name}  {ended_words(result)}"))
 
         yield watch, done
 
@@ -213,6 +222,23 @@ def print_audit(audit: "Audit") -> None:
         ("EARNED " if audit.earned else "NOT EARNED ", "bold green" if audit.earned else "bold red"),
         f"({audit.code}) {audit.words}",
     )
+
+
+def print_leaderboard(board: "Leaderboard") -> None:
+    """Print one table a symbol, best first, then what it says in words."""
+    from crpbot.making.race.words import EXPLAINED, HEADINGS, sentences, table_rows
+
+    for block in board.tests:
+        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        for heading in HEADINGS:
+            table.add_column(heading, justify="left" if heading == HEADINGS[0] else "right", overflow="fold")
+        for name, row in table_rows(board, block):
+            table.add_row(*(Text(printable(cell)) for cell in row), style="bold" if name == board.pick else None)
+        _say((f"{block.symbol}, {block.rows:,} rows of the test block", "bold"))
+        console().print(table)
+    _say((EXPLAINED, "dim"))
+    for sentence in sentences(board):
+        _say(sentence)
 
 
 def print_reasons(judgement: "Judgement") -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from crpbot.errors import CrpbotError, TrainingError
-from crpbot.making.jobs import MOST_KILLS, Done, Job, Report, all_of, do
+from crpbot.making.jobs import Done, Job, Report, all_of, do
+from crpbot.making.pool import MOST_KILLS
 from crpbot.market.candles import Candles
 from crpbot.model.folder import model_folder
 from crpbot.model.training import Epoch

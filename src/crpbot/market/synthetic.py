@@ -43,12 +43,14 @@ class KnownMarket:
     Attributes:
         make: candles from a generator, a row count and a price level.
         best_accuracy: the accuracy that nobody can beat on average, given the share of NEUTRAL labels, over v7's horizon.
+        best_skill: likewise the least directional log loss, as nats below that of a coin, per row that is not NEUTRAL.
         story: one line for people.
 
     """
 
     make: Callable[[np.random.Generator, int, float], Candles]
     best_accuracy: Callable[[float], float]
+    best_skill: Callable[[float], float]
     story: str
 
 
@@ -117,6 +119,24 @@ def level_noise_best_accuracy(neutral_share: float) -> float:
     return float(np.trapezoid(best * density, z))
 
 
+def level_noise_best_skill(neutral_share: float) -> float:
+    r"""Return the best possible skill on `level-noise`: nats per row that is not NEUTRAL, of whoever knows the level.
+
+    With P(UP) = 1 − Φ(z + t) and P(DOWN) = Φ(z − t) as in `level_noise_best_accuracy`, the mean over the rows that are not
+    NEUTRAL of ln 2 − H(P(UP)/(P(UP) + P(DOWN))), H the binary entropy. Without NEUTRAL P(UP) is uniform, with a mean entropy of
+    1/2.
+
+    >>> round(level_noise_best_skill(0.0), 6) == round(math.log(2) - 0.5, 6)
+    True
+    """
+    z = np.linspace(-9.0, 9.0, 20_001)
+    t = math.sqrt(2) * NormalDist().inv_cdf((1 + min(neutral_share, 1 - 1e-9)) / 2)
+    up, down = 1 - _phi(z + t), _phi(z - t)
+    density = np.exp(-(z**2) / 2) * (up + down)
+    known = [_coin_less_entropy(one, other) for one, other in zip(up, down, strict=True)]
+    return float(np.trapezoid(density * known, z) / np.trapezoid(density, z))
+
+
 def planted_edge(rng: np.random.Generator, rows: int, level: float, *, points: float, joint: bool) -> Candles:
     """Return a walk with a small hidden drift, up or down, that candles betray: an edge of known size.
 
@@ -146,6 +166,18 @@ def planted_edge_best_accuracy(neutral_share: float, *, points: float, horizon: 
     [0.47, 0.48, 0.49]
     """
     return _best_with_drift(_drift_of(points), neutral_share, horizon)
+
+
+def planted_edge_best_skill(neutral_share: float, *, points: float, horizon: int = HORIZON) -> float:
+    """Return the best possible skill on `planted-edge`, shown by one feature or by two: nats per row that is not NEUTRAL.
+
+    ln 2 less the mean binary entropy of P(UP | not NEUTRAL, drift). The two drifts are mirror images, so one speaks for both.
+
+    >>> [round(planted_edge_best_skill(0.08, points=p), 5) for p in (1, 2, 3)]
+    [0.00024, 0.00095, 0.00213]
+    """
+    _, below, above = _chances_with_drift(_drift_of(points), neutral_share, horizon)
+    return _coin_less_entropy(above, below)
 
 
 def volatile(rng: np.random.Generator, rows: int, level: float) -> Candles:
@@ -179,6 +211,11 @@ def volatile_best_accuracy(neutral_share: float, *, horizon: int = HORIZON) -> f
     return sum(max((1 - neutral(theta, state)) / 2, neutral(theta, state)) for state in spread) / 2
 
 
+def _no_skill(_: float) -> float:
+    """Return 0: nothing foretells direction."""
+    return 0.0
+
+
 _PLANTED = {
     f"planted-edge{'-joint' if joint else ''}{'' if points == 3 else f'-{points}'}": (points, joint)
     for joint in (False, True)
@@ -186,19 +223,27 @@ _PLANTED = {
 }
 
 MARKETS: Mapping[str, KnownMarket] = {
-    "random-walk": KnownMarket(random_walk, random_walk_best_accuracy, "independent steps: nothing to find, no model may pass"),
-    "volatile": KnownMarket(volatile, volatile_best_accuracy, "calm and wild hours: volatility can be foretold, direction not"),
+    "random-walk": KnownMarket(
+        random_walk, random_walk_best_accuracy, _no_skill, "independent steps: nothing to find, no model may pass"
+    ),
+    "volatile": KnownMarket(
+        volatile, volatile_best_accuracy, _no_skill, "calm and wild hours: volatility can be foretold, direction not"
+    ),
     **{
         name: KnownMarket(
             partial(planted_edge, points=points, joint=joint),
             partial(planted_edge_best_accuracy, points=points),
+            partial(planted_edge_best_skill, points=points),
             f"an edge of {points} point{'s' * (points > 1)} over a coin, shown by "
             f"{'two features together' if joint else 'one feature'}",
         )
         for name, (points, joint) in _PLANTED.items()
     },
     "level-noise": KnownMarket(
-        level_noise, level_noise_best_accuracy, "a level plus noise: far easier to foresee than any real market"
+        level_noise,
+        level_noise_best_accuracy,
+        level_noise_best_skill,
+        "a level plus noise: far easier to foresee than any real market",
     ),
 }
 
@@ -224,6 +269,11 @@ def _minutes_in_state(change: float, horizon: int) -> tuple[float, ...]:
 
 def _best_with_drift(drift: float, neutral_share: float, horizon: int) -> float:
     """Return the chance of the most probable class when the drift of the next minute is up."""
+    return max(_chances_with_drift(drift, neutral_share, horizon))
+
+
+def _chances_with_drift(drift: float, neutral_share: float, horizon: int) -> tuple[float, float, float]:
+    """Return the chances of NEUTRAL, DOWN and UP when the drift of the next minute is up."""
     chances = np.array(_minutes_in_state(_TURN, horizon))
     means = drift * (2.0 * np.arange(horizon + 1) - horizon) / math.sqrt(horizon)
 
@@ -231,7 +281,13 @@ def _best_with_drift(drift: float, neutral_share: float, horizon: int) -> float:
         return float(chances @ _phi(x - means))
 
     theta = _root(lambda t: below(t) - below(-t) - neutral_share, 0.0, 40.0)
-    return max(1 - below(theta), below(-theta), neutral_share)
+    return neutral_share, below(-theta), 1 - below(theta)
+
+
+def _coin_less_entropy(one: float, other: float) -> float:
+    """Return ln 2 less the entropy of a choice between two outcomes with chances in this ratio, in nats."""
+    shares = [chance / (one + other) for chance in (one, other) if chance > 0]
+    return math.log(2) + sum(share * math.log(share) for share in shares)
 
 
 @lru_cache

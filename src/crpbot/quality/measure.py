@@ -166,8 +166,7 @@ def _over_direction(judged: Judged) -> Mean | None:
     moved, up = judged.y != NEUTRAL, judged.y == UP
     if not moved.any():
         return None
-    edge = judged.prediction.logits[:, UP] - judged.prediction.logits[:, DOWN]
-    loss = np.logaddexp(0.0, np.where(up, -edge, edge))
+    loss = metrics.directional_row_loss(judged.prediction.logits, judged.y)
     share = up[moved].mean()
     with np.errstate(divide="ignore"):  # a class that never came is not asked for
         prior = -np.log(np.where(up, share, 1 - share))

@@ -97,11 +97,14 @@ def prior_log_loss(y: Ints) -> float:
 def directional_log_loss(logits: Floats, y: Ints) -> float | None:
     """Return the log loss of P(UP)/(P(UP) + P(DOWN)) on the rows that were not NEUTRAL; None where all were."""
     moved = y != NEUTRAL
-    if not moved.any():
-        return None
-    edge = logits[moved, UP] - logits[moved, DOWN]
-    towards = np.where(y[moved] == UP, edge, -edge)
-    return float(np.logaddexp(0.0, -towards).mean())
+    return float(directional_row_loss(logits[moved], y[moved]).mean()) if moved.any() else None
+
+
+def directional_row_loss(logits: Floats, y: Ints) -> Floats:
+    """Return the log loss of P(UP)/(P(UP) + P(DOWN)) of each row, shape `(n,)`; it means nothing where a row was NEUTRAL."""
+    edge = logits[:, UP] - logits[:, DOWN]
+    loss: Floats = np.logaddexp(0.0, np.where(y == UP, -edge, edge))
+    return loss
 
 
 def prior_directional_log_loss(y: Ints) -> float | None:

@@ -50,20 +50,25 @@ def luck_check(over: Mean, trials: int) -> Check:
     """Ask whether the best of so many trials without skill would get so far."""
     if math.isnan(over.error):
         return Check(name="luck", status="unknown", words="the test rows are too few to say how well anything is known")
-    chance, most = deflated(over.errors, trials)
-    survives = (
-        "any number of tries" if most > 1e9 else f"up to {float(f'{most:.2g}'):,.0f} tries" if most >= 1 else "not even one try"
-    )
-    rare = "below 0.01 %" if chance < 1e-4 else f"of {100 * chance:.2g} %"
+    chance, _ = deflated(over.errors, trials)
     return Check(
         name="luck",
         status="passed" if chance < CHANCE else "failed",
         value=chance,
-        words=(
-            f"{100 * over.value:+.1f} points over the commonest class are {error_words(over)}; the best of "
-            f"{trials:,} {'try' if trials == 1 else 'tries'} without skill gets there with a chance {rare}; "
-            f"it survives {survives}"
-        ),
+        words=f"{100 * over.value:+.1f} points over the commonest class are {error_words(over)}; {luck_words(over, trials)}",
+    )
+
+
+def luck_words(over: Mean, trials: int) -> str:
+    """Return how often chance alone gets so far, and how many tries a result survives."""
+    chance, most = deflated(over.errors, trials)
+    survives = (
+        "any number of tries" if most > 1e9 else f"up to {float(f'{most:.2g}'):,.0f} tries" if most >= 1 else "not even one try"
+    )
+    rare = "below 0.01 %" if chance < 1e-4 else f"of {100 * chance:.{0 if chance > 0.1 else 2}{'f' if chance > 0.1 else 'g'}} %"
+    return (
+        f"the best of {trials:,} {'try' if trials == 1 else 'tries'} without skill gets there with a chance {rare}; "
+        f"it survives {survives}"
     )
 
 
