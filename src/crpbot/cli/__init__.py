@@ -26,6 +26,7 @@ from crpbot.cli import (
     run,
     signal,
     train,
+    tune,
 )
 from crpbot.errors import CrpbotError
 
@@ -40,6 +41,7 @@ app = typer.Typer(
 _EXTRAS = {
     "torch": "train",
     "onnx": "train",
+    "optuna": "train",
     "sklearn": "train",
     **dict.fromkeys(("alembic", "apprise", "ccxt", "prometheus_client", "psycopg", "sqlalchemy"), "live"),
     "boto3": "cloud",
@@ -66,7 +68,8 @@ def _top(
 
 
 for command in (
-    run, features, train, diagnose, audit, repair, promote, rollback, retrain, export, backtest, signal, live, journal, doctor
+    run, features, train, tune, diagnose, audit, repair, promote, rollback, retrain, export, backtest, signal, live, journal,
+    doctor,
 ):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):
