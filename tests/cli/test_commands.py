@@ -24,7 +24,20 @@ from crpbot.model.recipe import recipe_text
 
 pytestmark = pytest.mark.slow  # each starts an interpreter, and most of them torch
 
-COMMANDS = ["run", "features", "train", "diagnose", "audit", "repair", "promote", "export", "backtest", "models", "signal"]
+COMMANDS = [
+    "run",
+    "features",
+    "train",
+    "tune",
+    "diagnose",
+    "audit",
+    "repair",
+    "promote",
+    "export",
+    "backtest",
+    "models",
+    "signal",
+]
 NOISE = "synthetic:level-noise:6000"
 
 

@@ -313,9 +313,9 @@ def _hands(work: _Work, question: Question, workers: int) -> Iterator[_Hands]:
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(work,))
 
     def away(asked: Sequence[tuple[int, Mapping[str, Any]]], earlier: _Curves, _: Watch) -> Iterator[Look]:
-        with _deaf():
-            futures = [pool.submit(_look, values, earlier) for _, values in asked]
         try:
+            with _deaf():
+                futures = [pool.submit(_look, values, earlier) for _, values in asked]
             for future in futures:
                 yield future.result()
         except BrokenProcessPool:
