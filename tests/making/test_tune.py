@@ -17,11 +17,10 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from models import market, quick
 from overlap import times
-from shell import crpbot
 
 from crpbot.cli import main
 from crpbot.dataset.assemble import assemble
@@ -36,6 +35,7 @@ from crpbot.making.tune import BEST, STUDY, TRIALS, Tuned, tune
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.model.choices import EnsembleChoice
 from crpbot.model.recipe import Recipe, load_recipe
+from crpbot.quality.metrics import prior_log_loss
 
 ROWS = 4_000
 SPACE = """
@@ -219,7 +219,10 @@ def test_the_best_half_never_falls_behind_and_the_first_epochs_tell_nothing(othe
 def test_giving_up_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     question = pose("BTC-USD", before_test("BTC-USD", market(rows=ROWS), base()), base(), folds=2)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    alone = look_at(base(), question, seed=0)
+    told: list[float] = []
+    alone = look_at(base(), question, seed=0, told=lambda _, epoch: told.append(epoch.calibration_log_loss))
+    priors = [prior_log_loss(block.calibration.y) for block in question.blocks for _ in range(2)]
+    np.testing.assert_allclose(np.ravel(alone.curves), np.subtract(told, priors))
     monkeypatch.setattr(rooms, "WARM_UP", 0)
     pruned = look_at(base(), question, seed=0, earlier=[[(-9.0,), (-9.0,)]] * 5)
     assert (pruned.state, pruned.curves, pruned.value) == ("pruned", (alone.curves[0][:1],), None)
@@ -233,7 +236,7 @@ def test_giving_up_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
-@settings(max_examples=2)
+@settings(max_examples=2, phases=[Phase.generate])  # each example is a study; making a failing one smaller would take an hour
 @given(seed=st.integers(0, 2**32 - 1))
 def test_nothing_of_the_test_block_is_read(
     whole: tuple[Path, Tuned], tmp_path_factory: pytest.TempPathFactory, seed: int
@@ -296,6 +299,22 @@ def test_a_study_that_was_killed_ends_as_if_it_was_not(whole: tuple[Path, Tuned]
     storage.remove_session()
     storage.engine.dispose()
     assert (states.count("FAIL"), states.count("COMPLETE"), len(states)) == (3, 4, 7)
+
+
+def test_the_first_recipe_is_proposed_once_however_early_a_run_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    first = space().values(base())
+    with open_study(tmp_path / STUDY, {}, space(), first, seed=0) as study:
+        monkeypatch.setattr(optuna.Study, "ask", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study.propose(0)
+        monkeypatch.undo()
+        assert study.propose(0).values == first
+        assert study.propose(1).values != first
 
 
 @pytest.mark.slow
@@ -385,9 +404,10 @@ def test_a_damaged_study_is_an_error_of_one_line_and_stays_as_it_is(tmp_path: Pa
 
 
 def test_two_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
-    with locked(tmp_path / "study.lock") as ours, pytest.raises(RecipeError, match="found another at work"):
+    with locked(tmp_path / "study.lock") as ours:
         assert ours
-        tuned(tmp_path)
+        with pytest.raises(RecipeError, match="found another at work"):
+            tuned(tmp_path)
 
 
 def test_without_optuna_one_line_says_what_to_install(
@@ -422,7 +442,7 @@ def test_side_by_side_the_trials_are_the_same_and_a_killed_worker_loses_nothing(
 
 
 @pytest.mark.slow
-def test_as_a_user_types_it(tmp_path: Path) -> None:
+def test_as_a_user_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A Ctrl-C ends it in one line; the same command goes on, in a folder whose name a URL would misread; nobody warns."""
     (tmp_path / "quick.toml").write_text(base().to_toml())
     (tmp_path / "space.toml").write_text(SPACE)
@@ -439,9 +459,12 @@ def test_as_a_user_types_it(tmp_path: Path) -> None:
     assert [line[:5] for line in stderr.splitlines()][-1] == "stopp"
     assert all(line.startswith(("trial ", "stopped")) for line in stderr.splitlines())
     reached = len(json.loads((out / TRIALS).read_text())["trials"])
-    done = crpbot(*words, "--trials", reached + 1)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert f"trial {reached}  " in done.stderr
+    monkeypatch.setattr(sys, "argv", ["crpbot", *map(str, words), "--trials", str(reached + 1)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    done = capsys.readouterr()
+    assert caught.value.code == 0, done.err
+    assert len(done.err.splitlines()) == 1
+    assert f"trial {reached}  " in done.err
     for word in ("fold by fold", "v7", "judge nothing", "crpbot train --recipe", "best.toml", "crpbot diagnose"):
-        assert word in done.stdout
+        assert word in done.out
