@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crpbot.factory import audit, diagnose, repair, run
     from crpbot.making.model import train_model
     from crpbot.making.race.leaderboard import leaderboard
+    from crpbot.making.tune import tune
     from crpbot.market.candles import Candles
     from crpbot.market.files import read_candles
     from crpbot.market.source import open_source
@@ -53,6 +54,7 @@ _HOMES = {
     "repair": "crpbot.factory",
     "run": "crpbot.factory",
     "train_model": "crpbot.making.model",
+    "tune": "crpbot.making.tune",
 }
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "repair",
     "run",
     "train_model",
+    "tune",
 ]
 
 

@@ -273,6 +273,7 @@ def audit(
     source: SourceKind | None = None,
     claim: float | None = None,
     trials: int = 1,
+    counted_by: str = "whoever asked",
     rows: Path | str | None = None,
     refit: bool = True,
     retrain: bool = False,
@@ -290,7 +291,8 @@ def audit(
         candles: that it was made from and judged on, or where they are; not for a pipeline, which brings its own.
         source: kind of the candles; `file` by default.
         claim: the accuracy that somebody claims, above 0 and at most 1.
-        trials: how many models were tried before this one was chosen, itself included.
+        trials: how many models were tried before this one was chosen, itself included; a recipe that knows of more counts.
+        counted_by: who knows of them.
         rows: table that says which rows a foreign model used for what: `time`, `block`, `symbol`.
         refit: whether to train the recipe again on some rows, to see what leaks would fake.
         retrain: whether to train it again on all of its rows, as is done anyway where accuracy is above 60 % or the rows are few.
@@ -315,7 +317,7 @@ def audit(
     if trials < 1:
         raise DatasetError(f"trials must be at least 1, the model itself, found {trials}; correct it")
     if isinstance(model, Pipeline):
-        return audit_pipeline(model, claim=claim, trials=trials, refit=refit, retrain=retrain, told=told)
+        return audit_pipeline(model, claim=claim, trials=trials, counted_by=counted_by, refit=refit, retrain=retrain, told=told)
     opened = model if isinstance(model, ModelFile) else open_model(Path(model))
     recipe, market = label_recipe or load_recipe("v7"), symbol or opened.market
     blocks = None if rows is None else read_rows(Path(rows), symbol=market)
@@ -329,7 +331,10 @@ def audit(
         subject, by_symbol[first], path=str(opened.path), sha256=opened.sha256, source=source or kind, label_recipe=recipe
     )
     pipeline = pipeline_of(diagnosis, by_symbol, first, label_recipe=recipe, blocks=blocks)
-    return audit_pipeline(pipeline, claim=claim, trials=trials, refit=refit, retrain=retrain, told=told)
+    own = None if subject.checkpoint is None else subject.checkpoint.recipe
+    if own is not None and own.trials > trials:
+        trials, counted_by = own.trials, "its recipe"
+    return audit_pipeline(pipeline, claim=claim, trials=trials, counted_by=counted_by, refit=refit, retrain=retrain, told=told)
 
 
 def read_markets(

@@ -68,7 +68,7 @@ def promote(
     audit = None
     if judgement.verdict.only_alarm:
         trials = registry.tries_with(opened.market, opened.sha256)
-        audit = factory.audit(opened, candles, trials=trials, told=told)
+        audit = factory.audit(opened, candles, trials=trials, counted_by="the ledger", told=told)
         if audit.earned:
             judgement = replace(judgement, verdict=answered(judgement.verdict, audit.words))
     decision = registry.record(judgement, opened.path, now=now, override=override)

@@ -1,5 +1,6 @@
 """`crpbot audit` as a user types it: ours, a stranger's with a table of its rows, and errors in one line."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_bad_calls_are_one_line(place: Path) -> None:
         audited(place, trials=0)
 
 
+def test_what_a_recipe_knows_of_its_trials_counts_where_it_is_more(place: Path, tmp_path: Path) -> None:
+    """`crpbot tune` writes it into the recipe, and the checkpoint keeps it."""
+    recipe = dataclasses.replace(quick(epochs=1), trials=25)
+    train_model("BTC-USD", edge(0, ROWS, POINTS), recipe, source="file", seed=0, folder=tmp_path / "BTC-USD")
+    for given, trials, counted_by in ((1, 25, "its recipe"), (26, 26, "whoever asked")):
+        found = audit(tmp_path / "BTC-USD", place / "candles", refit=False, trials=given)
+        assert (found.trials, found.counted_by, found.to_dict()["trials_counted_by"]) == (trials, counted_by, counted_by)
+        (luck,) = (check for check in found.checks if check.name == "luck")
+        assert f"the best of {trials} tries" in luck.words
+        assert f"(tries counted by {counted_by})" in luck.words
+
+
 def test_an_alarm_is_answered_by_the_audit_and_made_up_candles_do_not_go_live(tmp_path: Path) -> None:
     """A level plus noise, handed in as a file: 70 %, and no market."""
     write_candles(market(rows=120_000), tmp_path / "BTC-USD.parquet")
@@ -144,6 +157,7 @@ def test_an_alarm_is_answered_by_the_audit_and_made_up_candles_do_not_go_live(tm
     assert done.returncode == 1
     assert "made-up-market" in done.stdout
     assert "refused by too-good" in done.stdout
+    assert "tries counted by the ledger" in " ".join(done.stdout.split())
     other = tmp_path / "other" / "BTC-USD"
     train_model("BTC-USD", market(rows=120_000), quick(epochs=1), source="file", seed=1, folder=other)
     for model, tries in ((tmp_path / "BTC-USD", 1), (other, 2)):

@@ -28,6 +28,7 @@ COMMANDS = [
     "run",
     "features",
     "train",
+    "tune",
     "diagnose",
     "audit",
     "leaderboard",

@@ -27,6 +27,7 @@ from crpbot.cli import (
     run,
     signal,
     train,
+    tune,
 )
 from crpbot.errors import CrpbotError
 
@@ -41,6 +42,7 @@ app = typer.Typer(
 _EXTRAS = {
     "torch": "train",
     "onnx": "train",
+    "optuna": "train",
     "sklearn": "train",
     **dict.fromkeys(("alembic", "apprise", "ccxt", "prometheus_client", "psycopg", "sqlalchemy"), "live"),
     "boto3": "cloud",
@@ -67,8 +69,8 @@ def _top(
 
 
 for command in (
-    run, features, train, diagnose, audit, leaderboard, repair, promote, rollback, retrain, export, backtest, signal, live,
-    journal, doctor,
+    run, features, train, tune, diagnose, audit, leaderboard, repair, promote, rollback, retrain, export, backtest, signal,
+    live, journal, doctor,
 ):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):

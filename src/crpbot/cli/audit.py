@@ -25,7 +25,12 @@ def command(
     candles: CandlesOption = None,
     claim: Annotated[float | None, typer.Option(metavar="0.70", help="The accuracy that is claimed.")] = None,
     trials: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Models that were tried. Default: those of its symbol in the ledger.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Models that were tried. Default: those of its symbol in the ledger. Its recipe may know of more.",
+        ),
     ] = None,
     rows: Annotated[
         Path | None,
@@ -60,16 +65,18 @@ def command(
 
     recipe = load_recipe(label)
     market = symbol or opened.market
+    counted_by = "--trials"
     if trials is None:
         beside = opened.path.parent.parent / "registry"  # of the run that made it
         folder = beside if home is None and beside.is_dir() else home_folder(home) / "registry"
-        trials = Registry(folder).tries_with(market, opened.sha256)
+        trials, counted_by = Registry(folder).tries_with(market, opened.sha256), "the ledger"
     with steps() as told:
         audit = factory.audit(
             opened,
             candles,
             claim=claim,
             trials=trials,
+            counted_by=counted_by,
             rows=rows,
             refit=not quick,
             retrain=retrain,

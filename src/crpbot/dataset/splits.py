@@ -145,6 +145,39 @@ def walk_forward(
     return tuple(splits)
 
 
+def calibration_folds(time: Times, known: Times, *, folds: int, calibration: float, embargo: int) -> tuple[Fold, ...]:
+    """Cut the rows of one symbol into folds whose judging blocks follow each other up to the newest row, with no test block.
+
+    Each fold learns from everything before its judging block. That is as long as `calibration` says, or shorter where the first
+    fold would else learn from fewer rows than it is judged on.
+
+    Args:
+        time: open time of each row's candle, in milliseconds, increasing.
+        known: when each row's label is known, in milliseconds.
+        folds: how many.
+        calibration: share of the rows in each judging block, at most.
+        embargo: rows to drop before a judging block begins.
+
+    Raises:
+        DatasetError: a block would have fewer than 100 rows.
+
+    """
+    if folds < 1:
+        raise DatasetError(f"folds must be at least 1, found {folds}; correct it")
+    _check_embargo(embargo)
+    n_judged = int(len(time) * min(calibration, 1 / (folds + 1)))
+    found = []
+    for start in range(len(time) - folds * n_judged, len(time), n_judged) if n_judged else ():
+        stop = start + n_judged
+        train = slice(0, _known_until(known, 0, start, int(time[start])))
+        judged = slice(min(start + embargo, stop), stop)
+        _check_enough([("training", [train]), ("calibration", [judged])], len(time))
+        found.append(Fold((train,), (judged,)))
+    if not found:
+        raise DatasetError(f"{folds} folds must have rows to be judged on, found {len(time)} labelled rows; bring more candles")
+    return tuple(found)
+
+
 def combinatorial_purged(time: Times, known: Times, *, groups: int, test_groups: int, embargo: int) -> tuple[Fold, ...]:
     """Cut the rows of one symbol into groups and return a fold for every choice of `test_groups` of them.
 

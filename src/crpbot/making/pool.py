@@ -99,7 +99,7 @@ def _side_by_side(
     """Do what is not found yet in one pool of workers; yield each task as it ends, and stop when a worker is killed."""
     missing = [number for number in range(len(tasks)) if number not in found]
     with _pool(min(workers, len(missing))) as (pool, told):
-        with _deaf():
+        with deaf():
             futures = {pool.submit(_work, number, do, tasks[number], given(tasks[number])): number for number in missing}
         left = set(futures)
         while left:
@@ -148,8 +148,8 @@ def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[tuple[int,
     """
     spawn = get_context("spawn")
     manager = SyncManager(ctx=spawn)
-    with _deaf():
-        manager.start(_live_and_die_with_parent)
+    with deaf():
+        manager.start(live_and_die_with_parent)
     pool = None
     try:
         told = manager.Queue()
@@ -173,7 +173,7 @@ def _news(told: "Queue[tuple[int, Any]]") -> Iterator[tuple[int, Any]]:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Let processes that are started in the block never hear a Ctrl-C, which is for this one to answer, and soon."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -185,7 +185,7 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _live_and_die_with_parent() -> None:
+def live_and_die_with_parent() -> None:
     """Leave Ctrl-C to the parent, and end when it ends, however that happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
@@ -205,7 +205,7 @@ def _begin(told: Any) -> None:  # noqa: ANN401
     """Prepare a worker."""
     global _told  # noqa: PLW0603  a worker's one channel, given once
     _told = told
-    _live_and_die_with_parent()
+    live_and_die_with_parent()
 
 
 def _work(number: int, do: Do[Task, Given, Result], task: Task, given: Given) -> Result:

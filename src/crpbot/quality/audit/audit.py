@@ -47,6 +47,7 @@ class Audit:
         rows: how many test rows.
         claim: what was claimed; None if nothing was.
         trials: how many models were tried.
+        counted_by: who knows of them.
 
     """
 
@@ -60,6 +61,7 @@ class Audit:
     rows: int
     claim: float | None
     trials: int
+    counted_by: str
 
     @property
     def earned(self) -> bool:
@@ -80,6 +82,7 @@ class Audit:
             "rows": self.rows,
             "claim": self.claim,
             "trials": self.trials,
+            "trials_counted_by": self.counted_by,
             "leaks": [{"code": code, "message": f"{LEAKS[code].meaning} {LEAKS[code].remedy}"} for code in self.leaks],
             "checks": [asdict(check) for check in self.checks],
         }
@@ -91,6 +94,7 @@ def audit_pipeline(
     *,
     claim: float | None = None,
     trials: int = 1,
+    counted_by: str = "whoever asked",
     refit: bool = True,
     retrain: bool = False,
     told: Callable[[str], None] = lambda _: None,
@@ -101,6 +105,7 @@ def audit_pipeline(
         pipeline: everything between candles and probabilities.
         claim: the accuracy that somebody claims; None asks only for what was measured.
         trials: how many models were tried before this one was chosen, itself included.
+        counted_by: who knows of them.
         refit: whether to train the recipe again on some rows, three times, to see what leaks would fake.
         retrain: whether to train it again on all of its rows, as is done anyway where accuracy is above 60 % or the rows are few.
         told: is told what is being done.
@@ -123,7 +128,7 @@ def audit_pipeline(
         one_feature_check(pipeline, predicted),
         noise_check(pipeline),
         sample_check(test, accuracy),
-        luck_check(over, trials),
+        luck_check(over, trials, counted_by=counted_by),
     ]
     found = {check.leak for check in checks if check.leak is not None}
     leaks = tuple(code for code in LEAKS if code in found)
@@ -144,6 +149,7 @@ def audit_pipeline(
         rows=len(test),
         claim=claim,
         trials=trials,
+        counted_by=counted_by,
     )
 
 

@@ -46,8 +46,8 @@ def deflated(errors: float, trials: int) -> tuple[float, float]:
     return -math.expm1(trials * math.log1p(-alone)), math.log1p(-CHANCE) / math.log1p(-alone) if alone > 0 else math.inf
 
 
-def luck_check(over: Mean, trials: int) -> Check:
-    """Ask whether the best of so many trials without skill would get so far."""
+def luck_check(over: Mean, trials: int, *, counted_by: str) -> Check:
+    """Ask whether the best of so many trials without skill would get so far; `counted_by` says who knows of them."""
     if math.isnan(over.error):
         return Check(name="luck", status="unknown", words="the test rows are too few to say how well anything is known")
     chance, _ = deflated(over.errors, trials)
@@ -55,7 +55,10 @@ def luck_check(over: Mean, trials: int) -> Check:
         name="luck",
         status="passed" if chance < CHANCE else "failed",
         value=chance,
-        words=f"{100 * over.value:+.1f} points over the commonest class are {error_words(over)}; {luck_words(over, trials)}",
+        words=(
+            f"{100 * over.value:+.1f} points over the commonest class are {error_words(over)}; {luck_words(over, trials)} (tries "
+            f"counted by {counted_by})"
+        ),
     )
 
 

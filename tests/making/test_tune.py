@@ -1,0 +1,470 @@
+"""Tuning: the test block is never read, a cut-off study goes on to the same end, and every trial is counted."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from models import market, quick
+from overlap import times
+
+from crpbot.cli import main
+from crpbot.dataset.assemble import assemble
+from crpbot.dataset.splits import calibration_folds
+from crpbot.disk import locked
+from crpbot.errors import DatasetError, RecipeError, TrainingError
+from crpbot.making import trial as rooms
+from crpbot.making.space import Space, read_space, space_from_toml, with_values
+from crpbot.making.study import open_study
+from crpbot.making.trial import Curve, Look, before_test, falls_behind, look_at, pose, standing
+from crpbot.making.tune import BEST, STUDY, TRIALS, Tuned, tune
+from crpbot.market.candles import MINUTE, Candles
+from crpbot.model.choices import EnsembleChoice
+from crpbot.model.recipe import Recipe, load_recipe
+from crpbot.quality.metrics import prior_log_loss
+
+ROWS = 4_000
+SPACE = """
+"training.learning_rate" = {low = 1e-4, high = 1e-2, log = true}
+"training.batch_size" = {choices = [256, 512]}
+"network.dropout" = {low = 0.0, high = 0.6, step = 0.1}
+"""
+
+
+@cache
+def base(**training: float) -> Recipe:
+    recipe = quick(**{"epochs": 2, "patience": 2, **training})
+    return dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, hidden=(8, 4)))
+
+
+def space(text: str = SPACE, recipe: Recipe | None = None) -> Space:
+    return space_from_toml(text, recipe or base(), where="space.toml")
+
+
+def tuned(out: Path, *, candles: Candles | None = None, recipe: Recipe | None = None, text: str = SPACE, **options: Any) -> Tuned:
+    recipe = recipe or base()
+    given = {"trials": 4, "folds": 2, **options}
+    return tune("BTC-USD", candles or market(rows=ROWS), recipe, out=out, space=space(text, recipe), **given)
+
+
+def known(found: Tuned) -> list[tuple[object, ...]]:
+    """Return everything of the trials but their seconds."""
+    return [(one.number, one.values, one.look.state, one.look.curves) for one in found.trials]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tuned]:
+    """A study that nobody cut off."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, tuned(out)
+
+
+# The space
+
+
+def test_the_default_space_fits_the_recipes_of_the_package() -> None:
+    for name in ("v6", "v7", "v7-barrier", "v7-relative"):
+        found = read_space(None, load_recipe(name))
+        assert len(found.parameters) > 5
+    assert read_space(None, load_recipe("v7")).holds(read_space(None, load_recipe("v7")).values(load_recipe("v7")))
+
+
+def test_every_proposal_of_the_default_space_is_a_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe("v7")
+    default = read_space(None, recipe)
+    with open_study(tmp_path / STUDY, {}, default, default.values(recipe), seed=0) as study:
+        proposals = [study.propose(number).values for number in range(8)]
+    assert proposals[0] == default.values(recipe)
+    assert all(default.holds(values) for values in proposals)
+    assert len({with_values(recipe, values).to_toml() for values in proposals}) == 8
+
+
+def test_keys_may_be_dotted_or_stand_in_sections() -> None:
+    one = space('"training.batch_size" = {choices = [64, 256]}')
+    assert one == space("[training]\nbatch_size = {choices = [64, 256]}") == space("training.batch_size = {choices = [64, 256]}")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must name what to tune"),
+        ("x = [", "must be TOML"),
+        ('"training.learning_rat" = {low = 0.1, high = 0.2}', "did you mean training.learning_rate"),
+        ('"training.batch_size" = {choises = [64, 256]}', "did you mean choices"),
+        ('"label.horizon" = {choices = [5, 15]}', "would be another question"),
+        ('"split.train" = {low = 0.5, high = 0.6}', "would be another question"),
+        ('"features.max_gap_minutes" = {choices = [0, 1]}', "would be another question"),
+        ('"ensemble.members" = {choices = [1, 5]}', "would be another question"),
+        ('"training.learning_rate" = 0.1', "must be a range or choices"),
+        ('"training.learning_rate" = {low = 0.1}', "found no high"),
+        ('"training.learning_rate" = {low = 0.2, high = 0.1}', "low below high"),
+        ('"training.learning_rate" = {low = nan, high = 0.1}', "must be a number"),
+        ('"training.learning_rate" = {low = 0.1, high = 2.0}', "above 0 and below 1, found 2.0"),
+        ('"training.learning_rate" = {low = 0.0, high = 0.1, log = true}', "low is above 0"),
+        ('"network.dropout" = {low = 0.0, high = 0.5, step = 0.2}', "in whole steps"),
+        ('"network.dropout" = {low = 0.0, high = 0.5, step = 0.0}', "in whole steps"),
+        ('"training.batch_size" = {low = 64.0, high = 128}', "must be a whole number"),
+        ('"training.batch_size" = {choices = [64, true]}', "must be a whole number, found True"),
+        ('"training.batch_size" = {choices = [64]}', "at least two choices"),
+        ('"training.batch_size" = {choices = [64, 64]}', "different choices"),
+        ('"training.batch_size" = {choices = [64, 128], low = 1}', "choices or a range"),
+        ('"network.hidden" = {low = 1, high = 2}', "may have choices, found 'low'"),
+        ('"network.hidden" = {choices = [[8], [0]]}', "widths from 1 to 4096"),
+        ('"loss.kind" = {choices = ["focal", "hinge"]}', "one of cross-entropy, focal"),
+        ('"network.normalizer" = {choices = ["fit", "lost"]}', "training cannot see"),
+        ('"training.epochs" = {choices = [1, 2]}\n[training]\nepochs = {choices = [1, 2]}', "found training.epochs twice"),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused_in_one_sentence(text: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=r"^space\.toml") as caught:
+        space(text)
+    assert words in str(caught.value)
+
+
+@given(st.integers(0, 30), st.sampled_from([0.1, 0.05, 0.3]), st.sampled_from([0.0, 0.1, -0.7]))
+def test_a_number_of_a_grid_is_written_as_people_write_it(steps: int, step: float, low: float) -> None:
+    text = '"network.dropout" = {low = 0.0, high = 0.9, step = 0.1}'
+    (parameter,) = space(text).parameters
+    parameter = dataclasses.replace(parameter, low=low, high=low + 30 * step, step=step)
+    found = parameter.on_grid(low + steps * step)
+    assert len(str(found)) <= 5
+    assert parameter.on_grid(found) == found
+
+
+# The folds
+
+
+@given(
+    n=st.integers(2_000, 3_000),
+    folds=st.integers(1, 6),
+    share=st.floats(0.1, 0.3),
+    horizon=st.integers(1, 60),
+    embargo=st.integers(0, 60),
+)
+def test_folds_follow_each_other_to_the_end_and_no_label_reaches_over(
+    n: int, folds: int, share: float, horizon: int, embargo: int
+) -> None:
+    time = times(n)
+    cut = calibration_folds(time, time + (1 + horizon) * MINUTE, folds=folds, calibration=share, embargo=embargo)
+    assert len(cut) == folds
+    assert cut[-1].test[0].stop == n
+    for before, after in pairwise(cut):
+        assert after.test[0].start - embargo == before.test[0].stop
+    for fold in cut:
+        (train,), (judged,) = fold.train, fold.test
+        assert train.start == 0
+        assert time[train][-1] + (1 + horizon) * MINUTE <= time[judged.start - embargo]
+        assert train.stop >= judged.stop - judged.start - horizon
+
+
+def test_too_few_rows_make_no_folds() -> None:
+    for n, folds in ((0, 1), (50, 3), (150, 1), (900, 0)):
+        with pytest.raises(DatasetError):
+            calibration_folds(times(n), times(n) + MINUTE, folds=folds, calibration=0.2, embargo=0)
+
+
+def test_the_last_fold_is_nearly_what_the_recipe_trains_on_and_ends_before_its_test_block() -> None:
+    recipe, candles = base(), market(rows=12_000)
+    data = assemble(candles, recipe.features.table, recipe.label.rule)
+    split = recipe.split.cut(data.time, data.known)
+    shorter = before_test("BTC-USD", candles, recipe)
+    begins = data.time[split.test.start - recipe.split.embargo]
+    assert shorter.time[-1] == begins - MINUTE
+    question = pose("BTC-USD", shorter, recipe, folds=1)
+    (block,) = question.blocks
+    assert abs(len(block.training.y) - split.train.stop) <= recipe.label.horizon
+    assert abs(len(block.calibration.y) - (split.calibration.stop - split.calibration.start)) <= 2 * recipe.label.horizon
+
+
+# Falling behind
+
+
+CURVES = st.lists(st.lists(st.floats(-1, 1), min_size=1, max_size=6).map(tuple), min_size=3, max_size=3)
+
+
+@given(CURVES, st.integers(0, 2), st.integers(1, 12))
+def test_a_trial_stands_where_it_stopped(curves: list[Curve], fold: int, epoch: int) -> None:
+    longer = [curve + (curve[-1] + 1,) * 12 for curve in curves]
+    stopped = [curve + (max(curve),) * 12 for curve in curves]
+    assert standing(curves, fold, epoch) <= standing(longer, fold, epoch) + 1e-12 or epoch <= len(curves[fold])
+    assert standing(curves, fold, epoch) == standing(stopped, fold, epoch)
+
+
+@given(st.lists(CURVES, min_size=5, max_size=8), CURVES)
+def test_the_best_half_never_falls_behind_and_the_first_epochs_tell_nothing(others: list[list[Curve]], own: list[Curve]) -> None:
+    best = [
+        tuple(min(one[fold][min(epoch, len(one[fold]) - 1)] for one in others) - 1 for epoch in range(6)) for fold in range(3)
+    ]
+    assert not falls_behind(best, others)
+    assert not falls_behind(own, others[:4])
+    assert not falls_behind([own[0][: rooms.WARM_UP]], others)
+    assert falls_behind([(2.0, 2.0, 2.0)], others)
+
+
+@pytest.mark.slow
+def test_giving_up_leaves_nothing_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = pose("BTC-USD", before_test("BTC-USD", market(rows=ROWS), base()), base(), folds=2)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    told: list[float] = []
+    alone = look_at(base(), question, seed=0, told=lambda _, epoch: told.append(epoch.calibration_log_loss))
+    priors = [prior_log_loss(block.calibration.y) for block in question.blocks for _ in range(2)]
+    np.testing.assert_allclose(np.ravel(alone.curves), np.subtract(told, priors))
+    monkeypatch.setattr(rooms, "WARM_UP", 0)
+    pruned = look_at(base(), question, seed=0, earlier=[[(-9.0,), (-9.0,)]] * 5)
+    assert (pruned.state, pruned.curves, pruned.value) == ("pruned", (alone.curves[0][:1],), None)
+    assert "fold 1, epoch 1" in pruned.why
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    assert look_at(base(), question, seed=0).curves == alone.curves
+
+
+# The study
+
+
+@pytest.mark.slow
+@settings(max_examples=2, phases=[Phase.generate])  # each example is a study; making a failing one smaller would take an hour
+@given(seed=st.integers(0, 2**32 - 1))
+def test_nothing_of_the_test_block_is_read(
+    whole: tuple[Path, Tuned], tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Every candle from its first moment on is another one; only how many there are is the same."""
+    candles, other = market(rows=ROWS), np.random.default_rng(seed)
+    data = assemble(candles, base().features.table, base().label.rule)
+    begins = int(data.time[int(len(data) * (base().split.train + base().split.calibration))])
+    test = candles.time >= begins
+    assert 0.1 < test.mean() < 0.2
+    close = np.where(test, np.exp(np.cumsum(other.normal(scale=0.05, size=len(candles)))), candles.close)
+    changed = dataclasses.replace(
+        candles,
+        **{name: np.where(test, close, getattr(candles, name)) for name in ("open", "high", "low", "close")},
+        volume=np.where(test, other.uniform(1, 9, len(candles)), candles.volume),
+    )
+    assert changed.sha256 != candles.sha256
+    out = tmp_path_factory.mktemp("blind")
+    found = tuned(out, candles=changed)
+    assert known(found) == known(whole[1])
+    assert (out / BEST).read_bytes() == (whole[0] / BEST).read_bytes()
+    assert found.candles_sha256 == whole[1].candles_sha256
+
+
+@pytest.mark.slow
+def test_the_files_tell_what_was_found(whole: tuple[Path, Tuned]) -> None:
+    out, found = whole
+    told = json.loads((out / TRIALS).read_text())
+    assert told == found.to_dict()
+    assert [one["number"] for one in told["trials"]] == [0, 1, 2, 3]
+    assert told["trials"][0]["values"] == {"network.dropout": 0.3, "training.batch_size": 256, "training.learning_rate": 0.003}
+    best = load_recipe(str(out / BEST))
+    assert best == found.recipe
+    assert (best.name, best.trials) == ("v7-tuned", base().trials + 4)
+    assert found.ranked[0].look.value == min(one.look.value for one in found.trials)
+    for one in found.trials:
+        assert one.look.value == pytest.approx(np.mean(one.look.folds))
+
+
+@pytest.mark.slow
+def test_a_study_that_was_killed_ends_as_if_it_was_not(whole: tuple[Path, Tuned], tmp_path: Path) -> None:
+    epochs = 0
+
+    def kill(*_: object) -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs in (1, 7, 12):  # in the first trial, between folds, and in a later one
+            raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            tuned(tmp_path, watch=kill)
+    assert (tmp_path / BEST).is_file()
+    half = tuned(tmp_path, trials=3)
+    assert known(half) == known(whole[1])[:3]
+    assert known(tuned(tmp_path)) == known(whole[1])
+    assert (tmp_path / BEST).read_bytes() == (whole[0] / BEST).read_bytes()
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / STUDY}")
+    states = [one.state.name for one in optuna.load_study(study_name="tune", storage=storage).trials]
+    storage.remove_session()
+    storage.engine.dispose()
+    assert (states.count("FAIL"), states.count("COMPLETE"), len(states)) == (3, 4, 7)
+
+
+def test_the_first_recipe_is_proposed_once_however_early_a_run_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    first = space().values(base())
+    with open_study(tmp_path / STUDY, {}, space(), first, seed=0) as study:
+        monkeypatch.setattr(optuna.Study, "ask", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study.propose(0)
+        monkeypatch.undo()
+        assert study.propose(0).values == first
+        assert study.propose(1).values != first
+
+
+@pytest.mark.slow
+def test_the_same_call_again_trains_nothing(whole: tuple[Path, Tuned]) -> None:
+    def nobody(*_: object) -> None:
+        raise AssertionError
+
+    assert known(tuned(whole[0], watch=nobody, done=nobody)) == known(whole[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"folds": 3}, "folds 2 (now 3)"),
+        ({"seed": 1}, "seed 0 (now 1)"),
+        ({"recipe": base(epochs=3)}, "recipe.training.epochs 2 (now 3)"),
+        ({"candles": market(rows=ROWS + 500)}, "candles "),
+        ({"text": SPACE.replace("0.6", "0.5")}, "space.network.dropout.high 0.6 (now 0.5)"),
+    ],
+)
+def test_another_question_in_the_same_folder_is_refused(whole: tuple[Path, Tuned], change: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match="goes on with what it began with") as caught:
+        tuned(whole[0], **change)
+    assert words in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_better_value_is_found_beside_a_base_outside_of_the_space(tmp_path: Path) -> None:
+    lame = base(learning_rate=1e-9)
+    lame = dataclasses.replace(lame, trials=7, ensemble=EnsembleChoice(members=3))
+    found = tuned(tmp_path, recipe=lame, trials=4, text='"training.learning_rate" = {low = 3e-3, high = 3e-2, log = true}')
+    assert found.trials[0].values == {"training.learning_rate": 1e-9}
+    assert found.best is not None
+    assert found.best.number > 0
+    assert found.better
+    assert found.gain > 0.02
+    assert (found.recipe.trials, found.recipe.ensemble.members) == (11, 3)
+    assert "nats better than v7" in found.words
+    assert "ensemble of 3 was tuned as one" in found.words
+
+
+@pytest.mark.slow
+def test_a_loss_that_explodes_is_a_trial_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(recipe: Recipe, *args: Any, **options: Any) -> object:
+        if recipe.training.learning_rate != base().training.learning_rate:
+            raise TrainingError("the loss must stay finite")
+        return train(recipe, *args, **options)
+
+    train = rooms.train
+    monkeypatch.setattr(rooms, "train", explode)
+    found = tuned(tmp_path, trials=3)
+    assert [one.look.state for one in found.trials] == ["complete", "failed", "failed"]
+    assert found.best.number == 0
+    assert not found.better
+    assert "none is better than v7 itself" in found.words
+    assert load_recipe(str(tmp_path / BEST)).trials == 4
+
+
+def look(*folds: float) -> Look:
+    return Look(state="complete", curves=tuple((fold,) for fold in folds), seconds=0.0)
+
+
+def test_a_gain_within_the_spread_of_the_folds_is_none() -> None:
+    one = rooms.Trial(number=0, values={}, look=look(0.0, 0.0, 0.0))
+    found = Tuned(symbol="BTC-USD", base=base(), space=space(), folds=3, seed=0, candles_sha256="", trials=(one,), importance={})
+    for folds, better in (
+        ((-0.1, -0.1, -0.1), True),
+        ((-0.3, 0.1, -0.1), False),
+        ((-0.1, -0.12, -0.08), True),
+        ((0, 0, 0), False),
+    ):
+        other = rooms.Trial(number=1, values=space().values(base()), look=look(*folds))
+        now = dataclasses.replace(found, trials=(one, other))
+        assert now.better == better, folds
+        assert ("Keep v7" in now.words or "keep it" in now.words) != better
+    alone = [rooms.Trial(number=n, values=space().values(base()), look=look(-n)) for n in (0, 1)]
+    assert not dataclasses.replace(found, folds=1, trials=tuple(alone)).better
+
+
+@pytest.mark.slow
+def test_a_damaged_study_is_an_error_of_one_line_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / STUDY).write_bytes(b"no database" * 1_000)
+    with pytest.raises(TrainingError, match="move it away"):
+        tuned(tmp_path)
+    assert (tmp_path / STUDY).read_bytes() == b"no database" * 1_000
+
+
+def test_two_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
+    with locked(tmp_path / "study.lock") as ours:
+        assert ours
+        with pytest.raises(RecipeError, match="found another at work"):
+            tuned(tmp_path)
+
+
+def test_without_optuna_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("optuna.")] + ["crpbot.making.tune", "crpbot.making.study"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr(sys, "argv", ["crpbot", "tune", "--symbol", "BTC-USD", "--out", "nowhere"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    wanted = "error: this command needs the extra `train`, found no optuna; pip install 'crpbot[train]'\n"
+    assert capsys.readouterr().err == wanted
+
+
+@pytest.mark.slow
+def test_side_by_side_the_trials_are_the_same_and_a_killed_worker_loses_nothing(
+    whole: tuple[Path, Tuned], tmp_path: Path
+) -> None:
+    """The first trials are drawn by their numbers alone, so they are those of one worker."""
+
+    def kill(trial: rooms.Trial) -> None:
+        if trial.number == 1:
+            for child in multiprocessing.active_children():
+                child.kill()
+
+    with pytest.raises(TrainingError, match="take fewer with --workers"):
+        tuned(tmp_path, workers=2, trials=3, done=kill)
+    assert len(json.loads((tmp_path / TRIALS).read_text())["trials"]) == 2
+    assert known(tuned(tmp_path, trials=3)) == known(whole[1])[:3]
+
+
+@pytest.mark.slow
+def test_as_a_user_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Ctrl-C ends it in one line; the same command goes on, in a folder whose name a URL would misread; nobody warns."""
+    (tmp_path / "quick.toml").write_text(base().to_toml())
+    (tmp_path / "space.toml").write_text(SPACE)
+    out = tmp_path / "a {b}?c%20"
+    words = ["tune", "--recipe", tmp_path / "quick.toml", "--symbol", "BTC-USD", "--candles", f"synthetic:level-noise:{ROWS}"]
+    words += ["--space", tmp_path / "space.toml", "--folds", "2", "--out", out]
+    command = [sys.executable, "-W", "error", "-m", "crpbot", *map(str, words), "--trials", "5000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (out / BEST).is_file() and process.poll() is None:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        stderr = process.communicate()[1]
+    assert process.returncode == 130, stderr
+    assert [line[:5] for line in stderr.splitlines()][-1] == "stopp"
+    assert all(line.startswith(("trial ", "stopped")) for line in stderr.splitlines())
+    reached = len(json.loads((out / TRIALS).read_text())["trials"])
+    monkeypatch.setattr(sys, "argv", ["crpbot", *map(str, words), "--trials", str(reached + 1)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    done = capsys.readouterr()
+    assert caught.value.code == 0, done.err
+    assert len(done.err.splitlines()) == 1
+    assert f"trial {reached}  " in done.err
+    for word in ("fold by fold", "v7", "judge nothing", "crpbot train --recipe", "best.toml", "crpbot diagnose"):
+        assert word in done.out
