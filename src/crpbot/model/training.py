@@ -44,7 +44,7 @@ class Epoch:
         rows_per_second: training rows; depends on the machine.
         best: whether this is the best epoch so far.
         earlier: whether an earlier run did it, that was cut off and left its state.
-        member: of an ensemble, counted from 1; 0 where there is only one network.
+        member: of an ensemble, from 1; by fold its own group stands in for the calibration block. 0 for a single network.
 
     """
 
