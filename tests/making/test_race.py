@@ -24,7 +24,7 @@ from crpbot.making.race.board import Leaderboard
 from crpbot.making.race.contenders import Answer, Contender, compete
 from crpbot.making.race.leaderboard import leaderboard
 from crpbot.making.race.protocol import Ground, Truth, cut_ground
-from crpbot.making.race.score import Judge
+from crpbot.making.race.score import Judge, Pair
 from crpbot.making.race.words import beating, sentences
 from crpbot.making.variants import VARIANTS, variant_recipe
 from crpbot.market.candles import Candles
@@ -32,7 +32,7 @@ from crpbot.market.source import Source
 from crpbot.market.synthetic import make_market
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.quality.bootstrap import resample
-from crpbot.quality.metrics import directional_log_loss
+from crpbot.quality.metrics import Mean, directional_log_loss
 
 pytestmark = pytest.mark.slow  # each fits something
 
@@ -309,6 +309,21 @@ def test_on_a_random_walk_nobody_beats_the_prior_and_it_says_so(tmp_path: Path) 
         said += [beating(block, "prior", "the prior") for block in board.tests]
     assert sum(words.startswith("nothing beats the prior") for words in said) >= 3  # 19 of 20 on average
     assert "With one fold there is nothing to choose by, so nothing is picked." in list(sentences(board))
+
+
+def test_who_is_ahead_is_held_against_how_many_tried(ran: Ran) -> None:
+    def said(errors: float, tries: int) -> str:
+        pair = Pair(skill=Mean(0.001, 0.001 / errors), accuracy=Mean(-0.001, 0.01 * errors))
+        pairs = {"one-feature": {f"v{n}": pair for n in range(tries)}}
+        return beating(dataclasses.replace(ran[1].tests[0], pairs=pairs), "one-feature", "one feature")
+
+    assert said(1.9, 10) == "nothing beats one feature: no contender is 2 standard errors ahead of it, in skill or in accuracy."
+    assert said(2.2, 10).startswith("nothing beats one feature by more than chance: furthest ahead is v0 by 1.00 thousandths")
+    assert "the best of 20 tries without skill gets there with a chance of 24 %" in said(2.2, 10)
+    assert said(4.0, 2).startswith(
+        "2 of 2 beat one feature, furthest v0 by 1.00 thousandths of a nat, 4.0 standard errors; also v1"
+    )
+    assert said(math.nan, 2).startswith("nobody can say who beats one feature: the rows are too few")
 
 
 def test_an_edge_that_one_feature_shows_is_found_by_one_feature(tmp_path: Path) -> None:
