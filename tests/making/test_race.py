@@ -378,14 +378,29 @@ def test_a_class_that_never_came_in_training_is_never_said(tmp_path: Path, monke
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_a_variant_changes_what_it_says_and_nothing_else(variant: Any) -> None:
-    base, changed = load_recipe("v7").to_dict(), variant_recipe(load_recipe("v7"), variant).to_dict()
-    assert changed.pop("name") == f"v7-{variant.name}"
+    base = load_recipe("v7")
+    before = next((variant_recipe(base, one) for one in VARIANTS if one.name == variant.after), base).to_dict()
+    changed = variant_recipe(base, variant).to_dict()
+    assert changed["name"] == f"v7-{variant.name}"
     differs = {
-        section: {key: value for key, value in changed[section].items() if base[section].get(key) != value}
-        for section in base
-        if isinstance(base[section], dict)
+        section: {key: value for key, value in changed[section].items() if before[section].get(key) != value}
+        for section in before
+        if isinstance(before[section], dict)
     }
     assert {section: keys for section, keys in differs.items() if keys} == variant.changes
+
+
+def test_v8_is_five_of_the_small_variant() -> None:
+    small = next(variant for variant in VARIANTS if variant.name == "small")
+    wanted = variant_recipe(load_recipe("v7"), small).to_dict()
+    found = load_recipe("v8").to_dict()
+    wanted["loss"] |= {key: found["loss"][key] for key in ("alpha", "gamma")}  # of the focal loss, which it does not have
+    told = {"name", "description", "trials", "ensemble"}
+    assert {key: value for key, value in found.items() if key not in told} == {
+        key: value for key, value in wanted.items() if key not in told
+    }
+    assert found["ensemble"]["members"] == 5
+    assert len(VARIANTS) <= 6
 
 
 def test_the_command_prints_a_narrow_table_and_the_sentences(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def command(
     recipe: RecipeOption = "v7",
     recipes: Annotated[
         str, typer.Option(metavar="FILE,FILE|NAMES", help="Recipes that stand beside --recipe and its variants.")
-    ] = "v6",
+    ] = "v6,v8",
     contenders: Annotated[str | None, typer.Option(metavar="NAMES", help="Only these stand in the race. Default: all.")] = None,
     folds: Annotated[
         int, typer.Option(min=1, max=100, help="Of the walk-forward. All but the last are for choosing; 1 chooses nothing.")

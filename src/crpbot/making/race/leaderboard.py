@@ -15,7 +15,7 @@ from crpbot.making.variants import VARIANTS, variant_recipe
 from crpbot.market.source import Source, open_source
 from crpbot.model.recipe import Recipe, load_recipe
 
-OTHERS = ("v6",)
+OTHERS = ("v6", "v8")
 """Recipes that stand beside the reference unless others are named."""
 DEFAULT_FOLDS = 3
 
