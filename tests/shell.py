@@ -1,10 +1,51 @@
-"""The command line as a user's shell calls it."""
+"""The command line as a user's shell calls it: a process of its own for each call, with its own exit code and streams.
 
+Most of a short command is the import of torch and its like. So one interpreter (`interpreter.py`) imports them once, and is
+forked for each call; what is run in the fork is the `main` of `python -m crpbot`.
+"""
+
+import atexit
+import json
+import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
+from threading import Lock
+
+_LOCK = Lock()
 
 
 def crpbot(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "crpbot", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+    """Call `crpbot` and return what it printed, and its exit code."""
+    if not hasattr(os, "fork"):
+        command = [sys.executable, "-m", "crpbot", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+    given = list(map(str, words))
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+        asked = {
+            "words": given,
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(os.environ),
+            "out": f"/proc/{os.getpid()}/fd/{out.fileno()}",
+            "err": f"/proc/{os.getpid()}/fd/{err.fileno()}",
+        }
+        with _LOCK:
+            interpreter = _interpreter()
+            assert interpreter.stdin is not None
+            assert interpreter.stdout is not None
+            interpreter.stdin.write(json.dumps(asked) + "\n")
+            interpreter.stdin.flush()
+            code = int(interpreter.stdout.readline())
+        printed, complained = (stream.seek(0) or stream.read() for stream in (out, err))
+    return subprocess.CompletedProcess(["crpbot", *given], code, printed, complained)
+
+
+@cache
+def _interpreter() -> "subprocess.Popen[str]":
+    """Start the interpreter that is forked; it ends with this process."""
+    command = [sys.executable, str(Path(__file__).with_name("interpreter.py"))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.terminate)
+    return process
