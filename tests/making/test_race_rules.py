@@ -280,10 +280,12 @@ def test_who_is_ahead_in_accuracy_and_behind_in_skill_beats_nobody() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Fake:
-    """A race of which words need the contenders and the reference only."""
+    """A race of which nothing is asked but who stands in it."""
 
     reference: Recipe
     contenders: tuple[Contender, ...]
+    folds: int = 2
+    markets: tuple[str, ...] = ()
 
 
 def entrant(name: str, trials: int = 1, *, variant: bool = False) -> Contender:
@@ -347,16 +349,8 @@ def test_all_tries_of_all_recipes_are_counted_once() -> None:
         ((prior, other), 1 + 5 + 30),
         ((prior,), 5),
     ):
-        ran = race.Ran(race=Fake2(mine.recipe, contenders), legs={}, answers={}, choice={"pick": None})
+        ran = race.Ran(race=Fake(mine.recipe, contenders), legs={}, answers={}, choice={"pick": None})
         assert add_up(ran, source="", tried=5).trials == wanted
-
-
-@dataclasses.dataclass(frozen=True)
-class Fake2(Fake):
-    """The same with folds and markets."""
-
-    folds: int = 2
-    markets: tuple[str, ...] = ()
 
 
 def test_the_recipe_that_was_picked_knows_of_all_tries() -> None:

@@ -194,6 +194,7 @@ class Leaderboard:
                 for symbol, skills in self.chosen_by.items()
             },
             "tried": self.tried,
+            "trials": self.trials,
             "edge": None if self.edge is None else {**asdict(self.edge), "enough": self.edge.enough},
             "blocks": [block.to_dict() for block in self.blocks],
         }
