@@ -315,6 +315,14 @@ def test_the_share_of_the_best_skill_is_that_of_the_pick_with_its_error() -> Non
     assert known.to_dict()["contenders"]["v7"]["share_of_best_skill"] == dataclasses.asdict(known.share_of_best("v7"))
 
 
+def test_a_leaderboard_of_many_symbols_counts_the_tries_of_all() -> None:
+    one = block({"v7": (2.5, 0.0), "v8": (0.0, 0.0)})
+    assert "1 of 2 beat the prior" in about("prior", board(one))
+    many = board(*[dataclasses.replace(one, symbol=f"S{n}-USD") for n in range(10)])
+    assert "best of 40 tries" in about("the prior", many)
+    assert "best of 40 tries" in about("one feature", many)
+
+
 def test_what_nobody_knows_is_said_to_be_unknown() -> None:
     """Nothing is a share of something of which the error is not known, and no cell says nan."""
     short = block({"v7": (11.0, 0.0), "one-feature": (0.0, 0.0)}, best_skill=0.002)
