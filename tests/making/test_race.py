@@ -277,6 +277,8 @@ def test_the_pick_is_the_recipe_with_the_highest_skill_over_all_rows_of_the_choi
         assert board.chosen_by["BTC-USD"][name].value == pytest.approx(total[name])
     assert choice["pick"] == board.pick == max(total, key=total.get)
     assert board.edge.trials == len(NETWORKS)
+    assert load_recipe(str(out / "pick.toml")) == board.picked
+    assert (board.picked.name, board.picked.trials) == (board.pick, len(NETWORKS))
 
 
 def test_earlier_tries_and_those_a_recipe_brings_along_are_counted(tmp_path: Path) -> None:
@@ -306,7 +308,7 @@ def test_on_a_random_walk_nobody_beats_the_prior_and_it_says_so(tmp_path: Path) 
     said = []
     for seed in range(4):
         board = run(tmp_path / str(seed), market(walked(seed)), folds=1, recipes=[], contenders=(*BASELINES, "logistic"))
-        said += [beating(block, "prior", "the prior") for block in board.tests]
+        said += [beating(block, "prior", "the prior", symbols=1) for block in board.tests]
     assert sum(words.startswith("nothing beats the prior") for words in said) >= 3  # 19 of 20 on average
     assert "With one fold there is nothing to choose by, so nothing is picked." in list(sentences(board))
 
@@ -315,7 +317,7 @@ def test_who_is_ahead_is_held_against_how_many_tried(ran: Ran) -> None:
     def said(errors: float, tries: int) -> str:
         pair = Pair(skill=Mean(0.001, 0.001 / errors), accuracy=Mean(-0.001, 0.01 * errors))
         pairs = {"one-feature": {f"v{n}": pair for n in range(tries)}}
-        return beating(dataclasses.replace(ran[1].tests[0], pairs=pairs), "one-feature", "one feature")
+        return beating(dataclasses.replace(ran[1].tests[0], pairs=pairs), "one-feature", "one feature", symbols=1)
 
     assert said(1.9, 10) == "nothing beats one feature: no contender is 2 standard errors ahead of it, in skill or in accuracy."
     assert said(2.2, 10).startswith("nothing beats one feature by more than chance: furthest ahead is v0 by 1.00 thousandths")
@@ -415,6 +417,7 @@ def test_the_command_prints_a_narrow_table_and_the_sentences(tmp_path: Path) -> 
     assert max(map(len, table)) <= 100
     assert "the best possible skill is 2." in done.stdout
     assert "The choice folds picked v7" in done.stdout
+    assert done.stdout.replace("\n", " ").endswith("L/pick.toml ")
     again = crpbot(*words, "--json", cwd=tmp_path)
     assert again.stderr == ""
     plain = json.loads(again.stdout)

@@ -20,7 +20,8 @@ def command(
     ] = "v6,v8",
     contenders: Annotated[str | None, typer.Option(metavar="NAMES", help="Only these stand in the race. Default: all.")] = None,
     folds: Annotated[
-        int, typer.Option(min=1, max=100, help="Of the walk-forward. All but the last are for choosing; 1 chooses nothing.")
+        int,
+        typer.Option(min=1, max=100, help="Of the walk-forward. The last is the split of --recipe; the others choose."),
     ] = 3,
     seed: SeedOption = 0,
     workers: WorkersOption = 0,
@@ -31,13 +32,14 @@ def command(
     """Race majority, prior, one feature, logistic regression, boosted trees and networks under one split.
 
     All folds but the last are for choosing. What they pick is written down before anything of the last test block is judged. A
-    race that was cut off goes on when the same command is given again; one that is over is read, never judged anew.
+    race that was cut off goes on when the same command is given again; one that is over is read, never judged anew. The recipe
+    that was picked is written to pick.toml, with all tries of the race as its trials: an audit counts them.
 
     Example: crpbot leaderboard --candles candles/ --symbols BTC-USD,ETH-USD --out runs/leaderboard
     """
     from crpbot.cli.options import now
     from crpbot.cli.show import print_leaderboard, progress_of
-    from crpbot.making.race.leaderboard import leaderboard
+    from crpbot.making.race.leaderboard import PICK, leaderboard
 
     with progress_of(_ended) as (watch, done):
         board = leaderboard(
@@ -59,7 +61,8 @@ def command(
         typer.echo(board.to_json(), nl=False)
         return
     print_leaderboard(board)
-    typer.echo(f"written: {out / 'leaderboard.json'}, {out / 'leaderboard.md'}")
+    files = ["leaderboard.json", "leaderboard.md", *([] if board.picked is None else [PICK])]
+    typer.echo(f"written: {', '.join(str(out / file) for file in files)}")
 
 
 def _ended(ended: "Ended") -> str:

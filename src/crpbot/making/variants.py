@@ -6,6 +6,8 @@ from typing import Any
 
 from crpbot.model.recipe import Recipe, recipe_from_dict
 
+_NAME_LENGTH = 41
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
@@ -14,7 +16,7 @@ class Variant:
     Attributes:
         name: follows that of the recipe.
         why: what is hoped of it, for people.
-        changes: keys with new values, by section.
+        changes: keys with new values, by section; of the features, they replace all but the minutes of a gap.
         after: the variant that it adds to; the recipe itself by default.
 
     """
@@ -93,9 +95,15 @@ def variant_recipe(base: Recipe, variant: Variant) -> Recipe:
     plain = base.to_dict()
     for one in _chain(variant):
         for section, changes in one.changes.items():
-            plain[section] = {**plain[section], **changes}
-    name = f"{base.name}-{variant.name}"
+            kept = plain[section] if section != "features" else {"max_gap_minutes": base.features.max_gap_minutes}
+            plain[section] = {**kept, **changes}
+    name = variant_name(base, variant)
     return recipe_from_dict({**plain, "name": name, "description": f"{base.name} with {variant.why}."}, where=name)
+
+
+def variant_name(base: Recipe, variant: Variant) -> str:
+    """Return the name of a variant of `base`, of which a long name is cut."""
+    return f"{base.name[: _NAME_LENGTH - 1 - len(variant.name)]}-{variant.name}"
 
 
 def _chain(variant: Variant) -> tuple[Variant, ...]:

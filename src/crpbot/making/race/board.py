@@ -2,23 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from crpbot import __version__
 from crpbot.dataset.labels import NEUTRAL
 from crpbot.making.race.contenders import TOLD, Answer
 from crpbot.making.race.protocol import VERSION, digest
-from crpbot.making.race.race import RULE, Leg, Race, Ran
+from crpbot.making.race.race import RULE, Leg, Race, Ran, versions
 from crpbot.making.race.score import Judge, Pair, Score
 from crpbot.market.candles import utc
 from crpbot.market.synthetic import HORIZON, MARKETS
+from crpbot.model.recipe import Recipe
 from crpbot.quality.audit.worth import CHANCE, deflated
 from crpbot.quality.metrics import Mean
 from crpbot.quality.report.data import finite
 
 FORMAT = "crpbot.leaderboard/1"
+_MOST_TRIALS = 1_000_000
 PRIOR, ONE_FEATURE = "prior", "one-feature"
 
 
@@ -52,6 +52,12 @@ class Block:
     scores: Mapping[str, Score]
     pairs: Mapping[str, Mapping[str, Pair]]
 
+    def share_of_best(self, name: str) -> Mean | None:
+        """Return which share of the skill that is there a contender has; None where it has none, or nobody knows how much is."""
+        skill = self.scores[name].skill
+        best = self.best_skill or 0.0
+        return None if skill is None or best <= 0 else Mean(skill.value / best, skill.error / best)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the block as plain types."""
         return {
@@ -72,8 +78,9 @@ class Block:
         if isinstance(answer, str):
             return {"failed": answer}
         score = self.scores[name]
-        share = None if score.skill is None or not self.best_skill else score.skill.value / self.best_skill
-        return {**asdict(score), "share_of_best_skill": share, **{one: getattr(answer, one) for one in TOLD}}
+        share = self.share_of_best(name)
+        told = None if share is None else asdict(share)
+        return {**asdict(score), "share_of_best_skill": told, **{one: getattr(answer, one) for one in TOLD}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,7 @@ class Leaderboard:
         choice: what `choice.json` says; None with one fold.
         edge: of the pick on the test blocks; None without one.
         tried: earlier tries that were told.
+        trials: tries in all: the recipes that could have been picked, those before, and those that they bring along.
 
     """
 
@@ -123,6 +131,13 @@ class Leaderboard:
     choice: Mapping[str, Any] | None
     edge: Edge | None
     tried: int
+    trials: int
+
+    @property
+    def picked(self) -> Recipe | None:
+        """The recipe that was picked, which knows of all tries; None without one."""
+        found = [one.recipe for one in self.race.contenders if one.name == self.pick]
+        return replace(found[0], trials=min(self.trials, _MOST_TRIALS)) if found else None
 
     @property
     def pick(self) -> str | None:
@@ -149,7 +164,7 @@ class Leaderboard:
                 "seed": race.seed,
                 "pick": RULE,
             },
-            "versions": {"crpbot": __version__, **{name: _version(name) for name in ("numpy", "scikit-learn", "torch")}},
+            "versions": versions(),
             "data": {
                 "source": self.source,
                 "symbols": {
@@ -179,6 +194,7 @@ class Leaderboard:
                 for symbol, skills in self.chosen_by.items()
             },
             "tried": self.tried,
+            "trials": self.trials,
             "edge": None if self.edge is None else {**asdict(self.edge), "enough": self.edge.enough},
             "blocks": [block.to_dict() for block in self.blocks],
         }
@@ -201,7 +217,7 @@ def add_up(ran: Ran, *, source: str, tried: int) -> Leaderboard:
         tried: recipes that were tried on the same candles before, for counting.
 
     """
-    race = ran.race
+    race, trials = ran.race, _trials(ran.race, tried)
     blocks = tuple(_block(ran, place, source) for place in ran.legs)
     chosen_by = {
         symbol: _pooled(ran, [(symbol, fold) for fold in range(1, race.folds)])
@@ -213,8 +229,9 @@ def add_up(ran: Ran, *, source: str, tried: int) -> Leaderboard:
         blocks=blocks,
         chosen_by=chosen_by,
         choice=ran.choice,
-        edge=None if ran.choice is None else _edge(ran, ran.choice["pick"], tried),
+        edge=None if ran.choice is None else _edge(ran, ran.choice["pick"], trials),
         tried=tried,
+        trials=trials,
     )
 
 
@@ -254,8 +271,16 @@ def _pooled(ran: Ran, places: Sequence[tuple[str, int]]) -> dict[str, Mean | Non
     return skills
 
 
-def _edge(ran: Ran, pick: str | None, tried: int) -> Edge | None:
-    """Say what the pick is worth: tries are the recipes that could have been picked, those before, and those it brings along."""
+def _trials(race: Race, tried: int) -> int:
+    """Count the tries: the recipes that may be picked, those before, and those that led to any of them, each once."""
+    able = [one for one in race.contenders if one.baseline is None]
+    brought = sum(one.recipe.trials - 1 for one in able if not one.variant and one.recipe != race.reference)
+    ours = race.reference.trials - 1 if any(one.variant or one.recipe == race.reference for one in able) else 0
+    return len(able) + tried + brought + ours
+
+
+def _edge(ran: Ran, pick: str | None, trials: int) -> Edge | None:
+    """Say what the pick is worth after so many tries; None where it did not answer everywhere, or nothing moved."""
     places = [place for place in ran.legs if place[1] == ran.race.folds]
     answers = [answer for place in places if pick is not None and isinstance(answer := ran.answers[place][pick], Answer)]
     if not answers or len(answers) < len(places):
@@ -264,9 +289,6 @@ def _edge(ran: Ran, pick: str | None, tried: int) -> Edge | None:
     skill = judge.skill(judge.gains(answers))
     if skill is None:
         return None
-    able = [one for one in ran.race.contenders if one.baseline is None]
-    brought = next(one.recipe.trials for one in able if one.name == pick) - 1
-    trials = len(able) + tried + brought
     chance, survives = deflated(skill.errors, trials)
     over = judge.resamples.mean(judge.right(answers) - judge.majority)
     return Edge(skill=skill, over_majority=over, trials=trials, chance=chance, survives=survives)
@@ -279,10 +301,3 @@ def _best_skill(race: Race, source: str, neutral_share: float) -> float | None:
     if kind != "synthetic" or rule.kind != "horizon" or rule.horizon != HORIZON:
         return None
     return MARKETS[name.partition(":")[0]].best_skill(neutral_share)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -1,15 +1,16 @@
 """Who stands in a race, and how each of them is fitted: rules that need no training, other people's learners, networks."""
 
+import math
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from crpbot.model.calibration import fit_temperature
 from crpbot.model.recipe import Recipe
 from crpbot.model.weights import Scaling
 from crpbot.quality.metrics import Floats, Ints, shares
+
+if TYPE_CHECKING:
+    from crpbot.model.training import Epoch
 
 Baseline = Literal["majority", "prior", "one-feature", "logistic", "boosting"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -42,6 +46,7 @@ BOOSTING = {
 """Settings of scikit-learn, not searched for: the defaults, but smaller steps and larger leaves, since neighbouring rows repeat
 each other, and about a minute of work on 735,000 rows."""
 
+_NO_LEARNERS = ("majority", "prior")
 _LEAST = 1e-12
 """A share that is never quite 0, since its logarithm is taken."""
 _AT_ONCE = 65_536
@@ -56,6 +61,7 @@ class Contender:
         recipe: whose features it sees; of a network, all of it.
         baseline: which one it is; None for a network.
         why: what it stands there for, for people.
+        variant: whether it is a variant of the reference, and so brings no tries along but those of the reference.
 
     """
 
@@ -63,6 +69,7 @@ class Contender:
     recipe: Recipe
     baseline: Baseline | None = None
     why: str = ""
+    variant: bool = False
 
     @property
     def key(self) -> str:
@@ -155,7 +162,7 @@ def compete(
         state: folder for the states of trainings that are not finished.
 
     Raises:
-        CrpbotError: it cannot be fitted, or what it says is not finite.
+        CrpbotError: it cannot be fitted, as no learner can where all training rows have one class, or what it says is not finite.
 
     """
     features = contender.recipe.features
@@ -164,6 +171,10 @@ def compete(
     field = _Field(
         contender, data, ground.labels(data, blocks), blocks, compact(ground.rows(data)), ground.shares, seed, told, state
     )
+    if contender.baseline not in _NO_LEARNERS and (classes := np.unique(field.training[1])).size < 2:
+        raise TrainingError(
+            f"the training rows must have two classes to learn from, found {CLASSES[classes[0]]} alone; bring candles that move"
+        )
     started = time.perf_counter()
     said = _FITS[contender.baseline or "network"](field)
     seconds = time.perf_counter() - started + said.earlier_seconds
@@ -311,14 +322,25 @@ def _network(field: _Field) -> _Said:
         watch=field.told,
         state=field.state,
     )
-    n_rows = field.blocks.train.stop - field.blocks.train.start
     return _Said(
         logits=fitted.network.serve(field.data.x[field.judged]),
         size=sum(array.nbytes for array in fitted.network.weights.arrays.values()),
         epochs=len(fitted.history),
         best_epoch=fitted.best_epoch,
-        earlier_seconds=sum(n_rows / epoch.rows_per_second for epoch in fitted.history if epoch.earlier),
+        earlier_seconds=_earlier_seconds(field, fitted.history),
     )
+
+
+def _earlier_seconds(field: _Field, history: "Sequence[Epoch]") -> float:
+    """Return how long the epochs took that an earlier run did; a member by fold learns from all groups of rows but its own."""
+    from crpbot.model.fitting import folds_of  # noqa: PLC0415  torch
+
+    recipe, block = field.contender.recipe, field.blocks.train
+    rows = [block.stop - block.start] * (1 + recipe.ensemble.members)
+    if recipe.ensemble.members > 1 and recipe.ensemble.vary == "fold":
+        folds = folds_of(recipe, field.data.time[block], field.data.known[block])
+        rows[1:] = [sum(part.stop - part.start for part in fold.train) for fold in folds]
+    return math.fsum(rows[epoch.member] / epoch.rows_per_second for epoch in history if epoch.earlier)
 
 
 _FITS: dict[str, Callable[[_Field], _Said]] = {

@@ -11,13 +11,14 @@ from crpbot.making.race.contenders import BASELINES, Contender
 from crpbot.making.race.protocol import check_same_question
 from crpbot.making.race.race import Done, Race, Watch, run_race
 from crpbot.making.race.words import markdown
-from crpbot.making.variants import VARIANTS, variant_recipe
+from crpbot.making.variants import VARIANTS, variant_name, variant_recipe
 from crpbot.market.source import Source, open_source
 from crpbot.model.recipe import Recipe, load_recipe
 
 OTHERS = ("v6", "v8")
 """Recipes that stand beside the reference unless others are named."""
 DEFAULT_FOLDS = 3
+PICK = "pick.toml"
 
 _WHY = {
     "majority": "the commonest class, always",
@@ -51,7 +52,7 @@ def leaderboard(
     """Let every contender answer the same question of the same rows, and write what it adds up to.
 
     The last test block is left alone until the choice is written. The same call goes on with a race that was cut off, and reads
-    one that is over.
+    one that is over. The recipe that was picked is written to `pick.toml`, with all tries as its `trials`.
 
     Args:
         candles: a source, or where they are: a file, a folder, or `synthetic:NAME`; None is the bundled sample.
@@ -59,7 +60,7 @@ def leaderboard(
         recipe: that asks the question: label, neutral share and split are its own. It stands in the race too.
         recipes: that stand beside it and its variants, by name, as a file or as they are.
         contenders: names of those that stand in the race; all by default.
-        folds: of the walk-forward; all but the last are for choosing.
+        folds: of the walk-forward; all but the last, which is the split of `recipe`, are for choosing.
         seed: of whatever is drawn.
         workers: contenders side by side; 0 takes as many as fit. With more than 1, a script needs
             `if __name__ == "__main__":`.
@@ -70,7 +71,8 @@ def leaderboard(
         done: is told of each answer.
 
     Raises:
-        CrpbotError: a contender asks another question, the folder is of another race, or the candles cannot be used.
+        CrpbotError: a contender asks another question, the folds are too many, the folder is of another race or other versions,
+            or the candles cannot be used.
 
     """
     source = (
@@ -81,7 +83,7 @@ def leaderboard(
     reference = load_recipe(recipe) if isinstance(recipe, str) else recipe
     race = Race(
         reference=reference,
-        contenders=_chosen(_everybody(reference, recipes), contenders),
+        contenders=_contenders(reference, recipes, contenders),
         markets={symbol: source.read(symbol) for symbol in symbols or source.symbols},
         folds=folds,
         seed=seed,
@@ -91,30 +93,30 @@ def leaderboard(
     board = add_up(ran, source=source.name, tried=tried)
     write_whole(out / "leaderboard.json", board.to_json())
     write_whole(out / "leaderboard.md", markdown(board))
+    if board.picked is not None:
+        write_whole(out / PICK, board.picked.to_toml())
     return board
 
 
-def _everybody(reference: Recipe, recipes: Sequence[Recipe | str]) -> tuple[Contender, ...]:
-    """Return all that may stand in the race: baselines, the reference, its variants, and other recipes."""
+def _contenders(reference: Recipe, recipes: Sequence[Recipe | str], names: Sequence[str]) -> tuple[Contender, ...]:
+    """Return those that stand in the race: baselines, the reference, other recipes and variants of the reference."""
     found = [Contender(name=name, recipe=reference, baseline=name, why=_WHY[name]) for name in BASELINES]
-    networks = [(reference, reference.description)]
-    for one in recipes:
-        other = load_recipe(one) if isinstance(one, str) else one
+    others = [load_recipe(one) if isinstance(one, str) else one for one in recipes]
+    for other in others:
         check_same_question(reference, other)
-        if other != reference:
-            networks.append((other, other.description))
-    networks += [(variant_recipe(reference, variant), variant.why) for variant in VARIANTS]
-    found += [Contender(name=one.name, recipe=one, why=why) for one, why in networks]
-    names = [one.name for one in found]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise RecipeError(f"every contender must have a name of its own, found {twice[0]} twice; rename one")
-    return tuple(found)
-
-
-def _chosen(everybody: Sequence[Contender], names: Sequence[str]) -> tuple[Contender, ...]:
-    known = {one.name: one for one in everybody}
+    networks = [reference, *(other for other in others if other != reference)]
+    found += [Contender(name=one.name, recipe=one, why=one.description) for one in networks]
+    variants = {variant_name(reference, variant): variant for variant in VARIANTS}
+    known = [*(one.name for one in found), *variants]
+    for name in known:
+        if known.count(name) > 1:
+            raise RecipeError(f"every contender must have a name of its own, found {name} twice; rename one")
     for name in names:
         if name not in known:
             raise RecipeError(f"a contender must be one of {', '.join(known)}; found {name!r}; name its recipe with --recipes")
-    return tuple(known[name] for name in known if not names or name in names)
+    found += [
+        Contender(name=name, recipe=variant_recipe(reference, one), why=one.why, variant=True)
+        for name, one in variants.items()
+        if not names or name in names  # one that cannot be made of this recipe may be left out
+    ]
+    return tuple(one for one in found if not names or one.name in names)

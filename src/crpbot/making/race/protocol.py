@@ -1,8 +1,9 @@
 """The protocol of a race: which candles a contender may know in a fold, what the answers mean, and which rows are judged.
 
 One question for all: label, neutral share and split are those of the reference recipe, and θ comes from its training rows. The
-folds are those of `cut_fold`; the last is the recipe's own split, and its test block is the test block of the race. A contender
-is handed the candles of its fold and nothing after them.
+folds are those of `cut_fold`; the last is the recipe's own split but for a row of rounding, and its test block is the test block
+of the race. So many folds that it would be shorter are refused: others would choose by rows of the recipe's own test block. A
+contender is handed the candles of its fold and nothing after them.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ class Ground:
 
     Attributes:
         symbol: of the market.
-        fold: from 1, the oldest; the last is the split of the recipe itself.
+        fold: from 1, the oldest; the last is the split of the recipe itself, but for a row of rounding.
         rule: what decides a label, apart from θ.
         max_gap_minutes: missing minutes that do not yet start a new segment.
         candles_sha256: digest of the candles that the fold may know.
@@ -189,6 +190,19 @@ def cut_ground(
     )
     truth = Truth(time=ground.judged, known=found.known[split.test][common], y=classify(found.moves[split.test][common], theta))
     return ground, known, truth
+
+
+def check_folds(reference: Recipe, folds: int) -> None:
+    """Raise `RecipeError` where the last of so many folds is not the recipe's own split, but has a shorter test block."""
+    split = reference.split
+    test = 1 - split.train - split.calibration
+    most = int((1 - split.calibration) / test - 1 + 1e-9)  # see `cut_fold`; what is left after training is rounded
+    if folds > most:
+        raise RecipeError(
+            f"the last fold must be the split of {reference.name}, whose test block has {100 * test:.3g} % of the rows: at most "
+            f"{most} {'fold is' if most == 1 else 'folds are'} possible, found {folds}; "
+            f"{'lower --folds' if most else 'raise split.train'}"
+        )
 
 
 def check_same_question(reference: Recipe, recipe: Recipe) -> None:

@@ -1,23 +1,21 @@
 """A race from beginning to end: the choice folds, the choice, and only then the test block; a kill on the way changes nothing."""
 
-import io
 import json
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from crpbot import __version__
 from crpbot.disk import locked, write_whole
 from crpbot.errors import CrpbotError
 from crpbot.making.pool import fitting, memory_of, run_tasks
-from crpbot.making.race.contenders import TOLD, Answer, Contender, compete, effort
-from crpbot.making.race.protocol import VERSION, Ground, Truth, cut_ground, digest
+from crpbot.making.race.answers import pack, read
+from crpbot.making.race.contenders import Answer, Contender, compete, effort
+from crpbot.making.race.protocol import VERSION, Ground, Truth, check_folds, cut_ground, digest
 from crpbot.making.race.score import Judge
 from crpbot.market.candles import Candles, utc
 from crpbot.model.recipe import Recipe
@@ -83,6 +81,9 @@ class Race:
         folds: how many; all but the last are for choosing.
         seed: of whatever is drawn.
 
+    Raises:
+        RecipeError: the folds are too many, see `check_folds`.
+
     """
 
     reference: Recipe
@@ -90,6 +91,9 @@ class Race:
     markets: Mapping[str, Candles]
     folds: int
     seed: int
+
+    def __post_init__(self) -> None:
+        check_folds(self.reference, self.folds)
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -150,7 +154,7 @@ def run_race(race: Race, out: Path, *, workers: int, now: Callable[[], int], wat
     with _ours(out):
         _check_same_race(race, out)
         legs = race.legs()
-        write_whole(out / RACE, _json(race.plain))
+        write_whole(out / RACE, _json({**race.plain, "versions": versions()}))
         choosing = [place for place in legs if place[1] < race.folds]
         testing = [place for place in legs if place[1] == race.folds]
         _check_order(race, out, testing)
@@ -173,11 +177,11 @@ def _ours(out: Path) -> Iterator[None]:
 
 
 def _check_same_race(race: Race, out: Path) -> None:
-    """Raise where a folder is of another race, and say what differs."""
+    """Raise where a folder is of another race, or of other versions, whose answers may be others; say what differs."""
     file = out / RACE
     if not file.is_file():
         return
-    before, plain = _read(file), race.plain
+    before, plain = _read(file), {**race.plain, "versions": versions()}
     differs = [f"{where} was {was}, is {now}" for where, was, now in _differences(before, json.loads(json.dumps(plain)), "")]
     if differs:
         more = f", and {len(differs) - 3} more" if len(differs) > 3 else ""
@@ -187,11 +191,24 @@ def _check_same_race(race: Race, out: Path) -> None:
 
 
 def _differences(before: Any, now: Any, where: str) -> "list[tuple[str, str, str]]":  # noqa: ANN401
-    if isinstance(before, dict) and isinstance(now, dict):
+    if isinstance(now, dict) and (before is None or isinstance(before, dict)):
+        before = before or {}
         keys = [*before, *(key for key in now if key not in before)]
         inside = [_differences(before.get(key), now.get(key), f"{where}.{key}" if where else key) for key in keys]
         return [one for some in inside for one in some]
     return [] if before == now else [(where, _short(before), _short(now))]
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of all that decides an answer; None of what is not installed."""
+
+    def of(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    return {"crpbot": __version__, **{name: of(name) for name in ("numpy", "scikit-learn", "torch")}}
 
 
 def _short(value: Any) -> str:  # noqa: ANN401
@@ -265,41 +282,20 @@ def _task(race: Race, out: Path, ground: Ground, contender: Contender) -> Task:
 
 def _do(task: Task, candles: Candles, told: Callable[[Any], None]) -> Ended:
     """Let a contender answer, and write the answer; one that cannot is an answer too."""
-    plain: dict[str, Any] = {"key": task.key, "failed": ""}
-    arrays: dict[str, Any] = {}
+    answer: Answer | str
     task.state.mkdir(parents=True, exist_ok=True)
     try:
         answer = compete(task.contender, task.ground, candles, seed=task.seed, told=told, state=task.state)
     except CrpbotError as error:
-        plain["failed"] = str(error)
-    else:
-        plain |= {name: getattr(answer, name) for name in TOLD}
-        arrays["says"] = answer.says
-        if answer.log_probabilities is not None:
-            arrays["log_probabilities"] = answer.log_probabilities
-    buffer = io.BytesIO()
-    np.savez(buffer, told=np.frombuffer(json.dumps(plain).encode(), np.uint8), **arrays)
-    write_whole(task.file, buffer.getvalue())
+        answer = str(error)
+    write_whole(task.file, pack(task.key, answer))
     shutil.rmtree(task.state, ignore_errors=True)
-    return plain.get("seconds", 0.0), plain["failed"]
+    return (0.0, answer) if isinstance(answer, str) else (answer.seconds, "")
 
 
 def _read_answer(task: Task) -> Answer | str | None:
-    """Return the answer of a task, or why there is none to give; None where nobody has asked yet, or the file is damaged."""
-    try:
-        with np.load(io.BytesIO(task.file.read_bytes()), allow_pickle=False) as arrays:
-            plain = json.loads(arrays["told"].tobytes())
-            if plain.pop("key") != task.key:
-                return None
-            if failed := plain.pop("failed"):
-                return str(failed)
-            logs = arrays.get("log_probabilities")
-            says, n_rows = arrays["says"], len(task.ground.judged)
-            if says.shape != (n_rows,) or (logs is not None and logs.shape != (n_rows, 3)):
-                return None
-            return Answer(says=says, log_probabilities=logs, **plain)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
+    """Return the answer of a task, or why there is none to give; None where it must be asked for."""
+    return read(task.file, task.key, rows=len(task.ground.judged))
 
 
 def _choose(
@@ -322,18 +318,19 @@ def _choose(
         write_whole(file, _json(choice))
         return choice
     kept = _read(file)
-    if (kept.get("race"), kept.get("pick")) != (choice["race"], pick):
-        raise CrpbotError(
-            f"{file} must say what the choice folds of this race say, found {kept.get('pick')!r}, not {pick!r}; "
-            "choose another --out"
-        )
+    for what in ("race", "pick"):
+        if kept.get(what) != choice[what]:
+            raise CrpbotError(
+                f"{file} must say what the choice folds of this race say, found the {what} {kept.get(what)!r:.80}, not "
+                f"{choice[what]!r}; choose another --out"
+            )
     return kept
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         plain = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CrpbotError(f"{file} must be readable JSON: {error}; choose another --out") from None
     if not isinstance(plain, dict):
         raise CrpbotError(f"{file} must be of a race, found something else; choose another --out")

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from crpbot.dataset.labels import NEUTRAL
 from crpbot.making.race.contenders import Answer, log_shares, log_softmax
 from crpbot.making.race.protocol import Truth
-from crpbot.quality.audit.worth import BETTER
 from crpbot.quality.bootstrap import Resamples, resample
 from crpbot.quality.metrics import Floats, Mean, directional_row_loss, log_loss_of_logits, shares
 from crpbot.quality.reliability import n_bins, reliability
@@ -53,11 +52,6 @@ class Pair:
 
     skill: Mean | None
     accuracy: Mean
-
-    @property
-    def ahead(self) -> bool:
-        """Whether the first is better by two paired block standard errors, in skill or in accuracy."""
-        return self.accuracy.errors >= BETTER or (self.skill is not None and self.skill.errors >= BETTER)
 
 
 class Judge:

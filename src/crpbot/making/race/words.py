@@ -46,11 +46,11 @@ def table_rows(board: Leaderboard, block: Block) -> Iterator[tuple[str, tuple[st
 def _cells(score: Score, pair: Pair | None, answer: Answer) -> tuple[str, ...]:
     over = score.over_majority
     return (
-        "" if score.skill is None else f"{_skill(score.skill)} ± {_thousandths(score.skill.error)}",
+        "" if score.skill is None else f"{_skill(score.skill)} ± {_times(1000, score.skill.error)}",
         percent(score.accuracy.value),
-        f"{100 * over.value:+.2f} ± {100 * over.error:.2f}".replace("-", "−"),
+        f"{100 * over.value:+.2f} ± {_times(100, over.error)}".replace("-", "−"),
         "" if score.ece is None else percent(score.ece),
-        "" if pair is None else f"{_best(pair)[1].errors:+.1f}".replace("-", "−"),
+        "" if pair is None else _errors(_best(pair)[1]),
         _seconds(answer.seconds),
     )
 
@@ -58,10 +58,10 @@ def _cells(score: Score, pair: Pair | None, answer: Answer) -> tuple[str, ...]:
 def sentences(board: Leaderboard) -> Iterator[str]:
     """Yield what the leaderboard says, in plain words."""
     for block in board.tests:
-        yield f"{block.symbol}: {beating(block, PRIOR, 'the prior')}"
-        yield f"{block.symbol}: {beating(block, ONE_FEATURE, 'one feature')}"
+        yield f"{block.symbol}: {beating(block, PRIOR, 'the prior', symbols=len(board.tests))}"
+        yield f"{block.symbol}: {beating(block, ONE_FEATURE, 'one feature', symbols=len(board.tests))}"
         if block.best_skill is not None:
-            yield f"{block.symbol}: {_of_the_best(block)}"
+            yield f"{block.symbol}: {_of_the_best(board, block)}"
         for name, answer in block.answers.items():
             if trouble := f"failed: {answer}" if isinstance(answer, str) else answer.trouble:
                 yield f"{block.symbol}: {name} {trouble}."
@@ -73,25 +73,48 @@ def sentences(board: Leaderboard) -> Iterator[str]:
         yield _picked(board)
 
 
-def beating(block: Block, other: str, called: str) -> str:
-    """Say who is two paired block standard errors ahead of another, and whether chance explains it."""
+def beating(block: Block, other: str, called: str, *, symbols: int) -> str:
+    """Say who is ahead of another by more than chance explains, among all that were held against that one on so many symbols.
+
+    Whoever is ahead in accuracy and behind in skill by two paired block standard errors, or the other way round, beats nobody.
+    """
     if other not in block.pairs:
-        return f"{called} did not run, so nobody can be compared with it."
+        return f"{called} gave no answer, so nobody can be compared with it."
     pairs = {name: pair for name, pair in _against(block, other).items() if name not in _RULES and name != other}
-    ahead = {name: pair for name, pair in pairs.items() if pair.ahead}
     if pairs and all(math.isnan(_best(pair)[1].errors) for pair in pairs.values()):
         return f"nobody can say who beats {called}: the rows are too few to know how well anything is known."
+    tries = 2 * len(pairs) * symbols  # each may be ahead in skill or in accuracy
+    best = {name: _best(pair) for name, pair in pairs.items() if not _torn(pair)}
+    ahead = [name for name, (_, mean) in best.items() if deflated(mean.errors, tries)[0] < CHANCE]
+    furthest = max(best, key=lambda one: _far(best[one][1]), default="")
+    return f"{_beaten(best, ahead, furthest, f'of {len(pairs)} beat {called}', called, tries)}{_torn_words(pairs)}."
+
+
+def _beaten(
+    best: Mapping[str, tuple[str, Mean]], ahead: Sequence[str], furthest: str, of_all: str, called: str, tries: int
+) -> str:
     nobody = f"nothing beats {called}"
+    if not furthest or not best[furthest][1].errors >= BETTER:
+        return f"{nobody}: no contender is {BETTER:g} standard errors ahead of it, in skill or in accuracy"
+    what, mean = best[furthest]
+    words = f"{furthest} by {_amount(what, mean)}, {mean.errors:.1f} standard errors"
     if not ahead:
-        return f"{nobody}: no contender is {BETTER:g} standard errors ahead of it, in skill or in accuracy."
-    tries = 2 * len(pairs)  # each may be ahead in skill or in accuracy
-    name = max(ahead, key=lambda one: _best(ahead[one])[1].errors)
-    what, mean = _best(ahead[name])
-    words = f"{name} by {_amount(what, mean)}, {mean.errors:.1f} standard errors"
-    if deflated(mean.errors, tries)[0] >= CHANCE:
-        return f"{nobody} by more than chance: furthest ahead is {words}; {luck_words(mean, tries)}."
-    others = [one for one in ahead if one != name]
-    return f"{len(ahead)} of {len(pairs)} beat {called}, furthest {words}{'; also ' + ', '.join(others) if others else ''}."
+        return f"{nobody} by more than chance: furthest ahead is {words}; {luck_words(mean, tries)}"
+    others = [one for one in ahead if one != furthest]
+    return f"{len(ahead)} {of_all}, furthest {words}{'; also ' + ', '.join(others) if others else ''}"
+
+
+def _torn(pair: Pair) -> bool:
+    """Whether a contender is ahead in one measure and behind in the other, each by two standard errors."""
+    errors = (pair.accuracy.errors, 0.0 if pair.skill is None else pair.skill.errors)
+    return max(errors) >= BETTER and min(errors) <= -BETTER
+
+
+def _torn_words(pairs: Mapping[str, Pair]) -> str:
+    torn = {name: _best(pair)[0] for name, pair in pairs.items() if _torn(pair)}
+    behind = {"accuracy": "skill", "skill": "accuracy"}
+    words = [f"{name} is ahead in {what}, but behind in {behind[what]}" for name, what in torn.items()]
+    return f"; {', '.join(words)}" if words else ""
 
 
 def _against(block: Block, other: str) -> Mapping[str, Pair]:
@@ -107,33 +130,50 @@ def _against(block: Block, other: str) -> Mapping[str, Pair]:
 def _best(pair: Pair) -> tuple[str, Mean]:
     """Return the measure in which a contender is further ahead, in standard errors."""
     both = [("accuracy", pair.accuracy), *([] if pair.skill is None else [("skill", pair.skill)])]
-    return max(both, key=lambda one: one[1].errors if math.isfinite(one[1].errors) else -math.inf)
+    return max(both, key=lambda one: _far(one[1]))
+
+
+def _far(mean: Mean) -> float:
+    return mean.errors if math.isfinite(mean.errors) else -math.inf
 
 
 def _amount(what: str, mean: Mean) -> str:
     return f"{1000 * mean.value:.2f} thousandths of a nat" if what == "skill" else f"{100 * mean.value:.2f} points of accuracy"
 
 
-def _of_the_best(block: Block) -> str:
-    """Say what share of the skill that is there was found."""
+def _of_the_best(board: Leaderboard, block: Block) -> str:
+    """Say what share of the skill that is there the pick has found, or every recipe where none was picked."""
     assert block.best_skill is not None
     best = f"the best possible skill is {1000 * block.best_skill:.2f} thousandths of a nat"
-    found = {name: score.skill for name, score in block.scores.items() if score.skill is not None}
-    name = max(found, key=lambda one: found[one].value, default=None)
     if block.best_skill <= 0:
         return f"{best}: there is nothing to find."
-    if name is None or found[name].value <= 0:
-        return f"{best}; nobody finds any of it."
-    return f"{best}; {name} finds {100 * found[name].value / block.best_skill:.0f} % of it."
+    recipes = [one.name for one in board.race.contenders if one.baseline is None and one.name in block.scores]
+    found = {name: block.share_of_best(name) for name in recipes if board.pick in (None, name)}
+    words = [f"{name} finds {_share(share)}" for name, share in found.items() if share is not None]
+    return f"{best}{'; ' + ', '.join(words) if words else ''}."
+
+
+def _share(share: Mean) -> str:
+    if not math.isfinite(share.error):
+        return "an unknown share of it"
+    words = f"{100 * share.value:.0f} % ± {100 * share.error:.0f} % of it".replace("-", "−")
+    return f"{words} (more than there is: luck helped)" if share.value > 1 else words
 
 
 def _picked(board: Leaderboard) -> str:
     edge = board.edge
+    blocks = f"test block{'s' if len(board.tests) > 1 else ''}"
     if edge is None:
-        return f"The choice folds picked {board.pick}, which gave no answer on the test block."
+        silent = [block.symbol for block in board.tests if not isinstance(block.answers[board.pick or ""], Answer)]
+        why = (
+            f"which gave no answer on the test block of {', '.join(silent)}"
+            if silent
+            else f"of which nothing can be said: no row of the {blocks} moved"
+        )
+        return f"The choice folds picked {board.pick}, {why}."
     words = (
-        f"The choice folds picked {board.pick}. On the test block{'s' if len(board.tests) > 1 else ''} its skill is "
-        f"{_skill(edge.skill)} ± {_thousandths(edge.skill.error)} thousandths of a nat"
+        f"The choice folds picked {board.pick}. On the {blocks} its skill is "
+        f"{_skill(edge.skill)} ± {_times(1000, edge.skill.error)} thousandths of a nat"
     )
     if math.isnan(edge.skill.error):
         return f"{words}; the rows are too few to say how well anything is known."
@@ -159,8 +199,12 @@ def _skill(mean: Mean | None) -> str:
     return "" if mean is None else f"{1000 * mean.value:+.2f}".replace("-", "−")
 
 
-def _thousandths(error: float) -> str:
-    return f"{1000 * error:.2f}" if math.isfinite(error) else "unknown"
+def _times(times: float, error: float) -> str:
+    return f"{times * error:.2f}" if math.isfinite(error) else "unknown"
+
+
+def _errors(mean: Mean) -> str:
+    return "unknown" if math.isnan(mean.errors) else f"{mean.errors:+.1f}".replace("-", "−")
 
 
 def _seconds(seconds: float) -> str:
