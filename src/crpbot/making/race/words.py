@@ -9,7 +9,7 @@ from crpbot.making.race.score import Pair, Score
 from crpbot.quality.audit.worth import BETTER, CHANCE, deflated, luck_words
 from crpbot.quality.metrics import Mean, percent
 
-HEADINGS = ("contender", "chosen by", "skill", "right", "vs commonest", "ECE", "vs one", "fit")
+HEADINGS = ("contender", "chosen by", "skill", "right", "vs commonest", "ECE", "vs one", "fit", "size")
 EXPLAINED = (
     "Skill is directional log loss of the prior less that of the contender, in thousandths of a nat per row that was not "
     "NEUTRAL (± one block standard error): of the choice folds under “chosen by”, of the test block under “skill”. “vs "
@@ -37,7 +37,7 @@ def table_rows(board: Leaderboard, block: Block) -> Iterator[tuple[str, tuple[st
         marked = f"{name} ←" if name == board.pick else name
         chosen = board.chosen_by.get(block.symbol, {}).get(name)
         if isinstance(answer, str):
-            yield name, (marked, _skill(chosen), "failed", *[""] * 5)
+            yield name, (marked, _skill(chosen), "failed", *[""] * 6)
             continue
         pair = block.pairs.get(ONE_FEATURE, {}).get(name)
         yield name, (marked, _skill(chosen), *_cells(block.scores[name], pair, answer))
@@ -52,6 +52,7 @@ def _cells(score: Score, pair: Pair | None, answer: Answer) -> tuple[str, ...]:
         "" if score.ece is None else percent(score.ece),
         "" if pair is None else _errors(_best(pair)[1]),
         _seconds(answer.seconds),
+        _size(answer.size),
     )
 
 
@@ -209,3 +210,14 @@ def _errors(mean: Mean) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _size(n_bytes: int) -> str:
+    """Write the size of what would be served.
+
+    >>> _size(12), _size(117_644), _size(2_300_000)
+    ('12 B', '118 kB', '2.3 MB')
+    """
+    if n_bytes < 1_000:
+        return f"{n_bytes} B"
+    return f"{n_bytes / 1e3:.0f} kB" if n_bytes < 1_000_000 else f"{n_bytes / 1e6:.1f} MB"
