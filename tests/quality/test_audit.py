@@ -203,6 +203,16 @@ def test_trials_are_counted() -> None:
     assert "1,000 tries" in found.words
 
 
+def test_an_error_that_few_values_tell_is_deflated_by_student() -> None:
+    """By tables of Student's distribution: 5 % one-sided, and the normal one where the degrees are many."""
+    for freedom, bar in ((1, 6.3138), (2, 2.9200), (3, 2.3534), (4, 2.1318), (9, 1.8331), (30, 1.6973), (200, 1.6525)):
+        assert deflated(bar, 1, freedom=freedom)[0] == pytest.approx(0.05, rel=1e-4)
+        assert deflated(-bar, 1, freedom=freedom)[0] == pytest.approx(0.95, rel=1e-4)
+    assert deflated(31.599, 1, freedom=2)[0] == pytest.approx(0.0005, rel=1e-4)
+    assert deflated(2.0, 10, freedom=100_000)[0] == pytest.approx(deflated(2.0, 10)[0], rel=0.01)
+    assert deflated(math.nan, 10, freedom=2)[0] == deflated(9.0, 10, freedom=0)[0] == 1.0
+
+
 @given(st.floats(-3, 8), st.integers(1, 10_000))
 def test_deflation_grows_with_the_trials_and_is_the_maximum_of_normals(errors: float, trials: int) -> None:
     chance, most = deflated(errors, trials)
