@@ -17,6 +17,7 @@ from crpbot.quality.audit.audit import Audit, audit_pipeline
 from crpbot.quality.audit.check import LEAKS
 from crpbot.quality.audit.path import future_overwrite, overwritten
 from crpbot.quality.audit.pipeline import Blocks, Pipeline
+from crpbot.quality.audit.refit import refit_checks, retrained_check
 from crpbot.quality.audit.scale import scaler_check
 from crpbot.quality.audit.split import duplicates_check, row_keys
 from crpbot.quality.audit.worth import deflated, luck_check, noise_check, shift_check
@@ -192,6 +193,18 @@ def test_a_claim_is_held_against_what_was_measured() -> None:
     assert found.code == "claim-refuted"
     assert "70.0 % was claimed" in found.words
     assert "level plus noise" in found.words
+
+
+def test_a_recipe_that_cannot_be_trained_on_fewer_rows_leaves_only_those_checks_unknown() -> None:
+    """An ensemble of many folds needs more rows than what it is trained on again."""
+
+    def fit(*_: object) -> None:
+        raise DatasetError("found 86 in the test block; bring more candles")
+
+    pipeline = dataclasses.replace(sound(), fit=fit)
+    for check in (*refit_checks(pipeline, lambda _: None), retrained_check(pipeline, lambda _: None)):
+        assert (check.status, check.leak) == ("unknown", None)
+        assert "it cannot be trained on so few rows: found 86" in check.words
 
 
 @pytest.mark.slow

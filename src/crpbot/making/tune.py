@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Tuned:
     trials: tuple[Trial, ...]
     importance: Mapping[str, float]
 
-    @property
+    @cached_property
     def ranked(self) -> tuple[Trial, ...]:
         """The finished trials, the best first; of equals the earlier one, so nothing displaces the base for free."""
         return tuple(sorted((one for one in self.trials if one.look.state == "complete"), key=_value))
@@ -79,7 +80,7 @@ class Tuned:
         """The best trial; None where none was finished."""
         return self.ranked[0] if self.ranked else None
 
-    @property
+    @cached_property
     def gains(self) -> tuple[float, ...]:
         """How much lower the log loss of the best is than that of the base, in nats, fold by fold; none where one has none."""
         first = self.trials[0].look if self.trials else None
