@@ -195,6 +195,7 @@ def test_a_claim_is_held_against_what_was_measured() -> None:
     assert "level plus noise" in found.words
 
 
+@pytest.mark.slow
 def test_a_recipe_that_cannot_be_trained_on_fewer_rows_leaves_only_those_checks_unknown() -> None:
     """An ensemble of many folds needs more rows than what it is trained on again."""
 
