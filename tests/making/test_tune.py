@@ -4,7 +4,9 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -318,6 +320,96 @@ def test_the_first_recipe_is_proposed_once_however_early_a_run_was_killed(
         monkeypatch.undo()
         assert study.propose(0).values == first
         assert study.propose(1).values != first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["complete", "pruned"])
+def test_a_trial_that_was_kept_but_not_yet_told_is_told_when_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: rooms.State
+) -> None:
+    """Else the proposals after it would be others: a study has no more than what the sampler knows."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def proposed(file: Path, *, cut_at: int | None) -> list[object]:
+        found: list[object] = []
+        while len(found) < 11:
+            with open_study(file, {}, read(), values(), seed=0) as study:
+                while (number := len(study.trials())) < 11:  # ten are drawn before the sampler learns
+                    proposal = study.propose(number)
+                    found.append(proposal.values)
+                    gone = state if number == 2 else "complete"
+                    curves = ((0.5, 0.1 * proposal.values["network.dropout"]),)
+                    trial = rooms.Trial(number=number, values=proposal.values, look=Look(state=gone, curves=curves, seconds=0.0))
+                    with monkeypatch.context() as patch:
+                        if len(found) - 1 == cut_at:
+                            patch.setattr(optuna.Study, "tell", killed)
+                            with pytest.raises(KeyboardInterrupt):
+                                study.tell(proposal, trial)
+                            break
+                        study.tell(proposal, trial)
+        return found
+
+    assert proposed(tmp_path / "cut", cut_at=2) == proposed(tmp_path / "whole", cut_at=None)
+
+
+LOOKED = {"number": 0, "values": {}, "look": {"state": "complete", "curves": [[0.1], [0.2]], "seconds": 1.0, "why": ""}}
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.fixture(scope="module")
+def one_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study in which the base was looked at."""
+    file = tmp_path_factory.mktemp("one") / STUDY
+    with open_study(file, {"folds": 2}, read(), values(), seed=0) as study:
+        proposal = study.propose(0)
+        study.tell(proposal, rooms.Trial(number=0, values=proposal.values, look=look(0.1, 0.2)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("update trial_user_attributes set value_json = '{'", "Expecting property name"),
+        ("update trial_user_attributes set value_json = '\"x\"'", "trial 0"),
+        (f"update trial_user_attributes set value_json = '{DEEP}'", "recursion"),
+        ("update trial_user_attributes set value_json = '{\"number\": 0}'", "trial 0"),
+        (f"update trial_user_attributes set value_json = '{json.dumps({**LOOKED, 'number': 1})}'", "trial 0"),
+        (json.dumps(LOOKED).join(["update trial_user_attributes set value_json = '", "'"]).replace("[0.2]", "[NaN]"), "trial 0"),
+        (json.dumps(LOOKED).join(["update trial_user_attributes set value_json = '", "'"]).replace(", [0.2]", ""), "trial 0"),
+        ("update study_user_attributes set value_json = '{'", "Expecting property name"),
+        ("update alembic_version set version_num = 'zzz'", "no longer compatible"),
+        ("update trials set state = 'X'", "X"),
+        ("update trial_params set distribution_json = '{'", "Expecting property name"),
+        ("update study_directions set direction = 'MAXIMIZE'", "MAXIMIZE"),
+        ("drop table trials; drop table studies; drop table alembic_version", "no studies"),
+    ],
+)
+def test_a_damaged_or_foreign_study_is_an_error_of_ours_and_is_left_alone(
+    tmp_path: Path, one_trial: Path, change: str, words: str
+) -> None:
+    file, made_of = tmp_path / STUDY, {"folds": 2}
+    shutil.copyfile(one_trial, file)
+    with open_study(file, made_of, read(), values(), seed=0) as study:
+        assert len(study.trials()) == 1
+    with sqlite3.connect(file) as connection:
+        connection.executescript(change)
+    connection.close()
+    before = file.read_bytes()
+    with (
+        pytest.raises(TrainingError, match="must be a file of Optuna") as caught,
+        open_study(file, made_of, read(), values(), seed=0) as study,
+    ):
+        study.trials()
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert file.read_bytes() == before
+
+
+def test_an_error_of_who_uses_a_study_is_not_taken_for_damage(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mine"), open_study(tmp_path / STUDY, {}, read(), values(), seed=0):
+        raise ValueError("mine")
 
 
 @pytest.mark.slow
