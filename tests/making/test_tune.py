@@ -354,6 +354,7 @@ def test_a_trial_that_was_kept_but_not_yet_told_is_told_when_the_study_goes_on(
     assert proposed(tmp_path / "cut", cut_at=2) == proposed(tmp_path / "whole", cut_at=None)
 
 
+KEPT = "update trial_user_attributes set value_json = '{}'"
 LOOKED = {"number": 0, "values": {}, "look": {"state": "complete", "curves": [[0.1], [0.2]], "seconds": 1.0, "why": ""}}
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -371,13 +372,13 @@ def one_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("update trial_user_attributes set value_json = '{'", "Expecting property name"),
-        ("update trial_user_attributes set value_json = '\"x\"'", "trial 0"),
-        (f"update trial_user_attributes set value_json = '{DEEP}'", "recursion"),
-        ("update trial_user_attributes set value_json = '{\"number\": 0}'", "trial 0"),
-        (f"update trial_user_attributes set value_json = '{json.dumps({**LOOKED, 'number': 1})}'", "trial 0"),
-        (json.dumps(LOOKED).join(["update trial_user_attributes set value_json = '", "'"]).replace("[0.2]", "[NaN]"), "trial 0"),
-        (json.dumps(LOOKED).join(["update trial_user_attributes set value_json = '", "'"]).replace(", [0.2]", ""), "trial 0"),
+        (KEPT.format("{"), "Expecting property name"),
+        (KEPT.format('"x"'), "trial 0"),
+        (KEPT.format(DEEP), "recursion"),
+        (KEPT.format('{"number": 0}'), "trial 0"),
+        (KEPT.format(json.dumps({**LOOKED, "number": 1})), "trial 0"),
+        (KEPT.format(json.dumps(LOOKED)).replace("[0.2]", "[NaN]"), "trial 0"),
+        (KEPT.format(json.dumps(LOOKED)).replace(", [0.2]", ""), "trial 0"),
         ("update study_user_attributes set value_json = '{'", "Expecting property name"),
         ("update alembic_version set version_num = 'zzz'", "no longer compatible"),
         ("update trials set state = 'X'", "X"),

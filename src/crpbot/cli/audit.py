@@ -35,7 +35,7 @@ def command(
         typer.Option(
             metavar="N",
             min=1,
-            help="Models that were tried. Default: those of its symbol in the ledger, and what their recipes and its own know of.",
+            help="Models that were tried. Default: those of its symbol in the ledger, with those that recipes know of.",
         ),
     ] = None,
     rows: Annotated[
@@ -71,7 +71,7 @@ def command(
 
     recipe = load_recipe(label)
     market = symbol or opened.market
-    count: "int | Callable[[Recipe | None], int]" = 1 if trials is None else trials
+    count: int | Callable[[Recipe | None], int] = 1 if trials is None else trials
     counted_by = "--trials"
     if trials is None:
         beside = opened.path.parent.parent / "registry"  # of the run that made it
