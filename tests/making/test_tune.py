@@ -323,27 +323,26 @@ def test_the_first_recipe_is_proposed_once_however_early_a_run_was_killed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", ["complete", "pruned"])
 def test_a_trial_that_was_kept_but_not_yet_told_is_told_when_the_study_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: rooms.State
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the proposals after it would be others: a study has no more than what the sampler knows."""
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    def proposed(file: Path, *, cut_at: int | None) -> list[object]:
+    def proposed(file: Path, cuts: tuple[int, ...]) -> list[object]:
         found: list[object] = []
         while len(found) < 11:
             with open_study(file, {}, read(), values(), seed=0) as study:
                 while (number := len(study.trials())) < 11:  # ten are drawn before the sampler learns
                     proposal = study.propose(number)
                     found.append(proposal.values)
-                    gone = state if number == 2 else "complete"
+                    gone: rooms.State = "pruned" if number == 3 else "complete"
                     curves = ((0.5, 0.1 * proposal.values["network.dropout"]),)
                     trial = rooms.Trial(number=number, values=proposal.values, look=Look(state=gone, curves=curves, seconds=0.0))
                     with monkeypatch.context() as patch:
-                        if len(found) - 1 == cut_at:
+                        if number in cuts:
                             patch.setattr(optuna.Study, "tell", killed)
                             with pytest.raises(KeyboardInterrupt):
                                 study.tell(proposal, trial)
@@ -351,7 +350,7 @@ def test_a_trial_that_was_kept_but_not_yet_told_is_told_when_the_study_goes_on(
                         study.tell(proposal, trial)
         return found
 
-    assert proposed(tmp_path / "cut", cut_at=2) == proposed(tmp_path / "whole", cut_at=None)
+    assert proposed(tmp_path / "cut", (2, 3)) == proposed(tmp_path / "whole", ())
 
 
 KEPT = "update trial_user_attributes set value_json = '{}'"

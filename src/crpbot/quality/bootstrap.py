@@ -1,9 +1,10 @@
 """The stationary bootstrap: how well a mean of rows is known that depend on their neighbours.
 
-Labels of neighbouring rows overlap, and calm and wild hours last. So blocks of time of random length, a day on average and more for
-slow labels, are drawn with replacement instead of rows, each block going on from the end of history at its beginning (Politis &
-Romano, "The Stationary Bootstrap", Journal of the American Statistical Association 89, 1994). Time is first cut into cells of an hour or so, whose sums
-are enough for every mean: one set of draws then serves all the numbers of a diagnosis, which makes their differences paired.
+Labels of neighbouring rows overlap, and calm and wild hours last. So blocks of time of random length, a day on average and more
+for slow labels, are drawn with replacement instead of rows, each block going on from the end of history at its beginning (Politis
+& Romano, "The Stationary Bootstrap", Journal of the American Statistical Association 89, 1994). Time is first cut into cells of
+an hour or so, whose sums are enough for every mean: one set of draws then serves all the numbers of a diagnosis, which makes
+their differences paired.
 """
 
 from dataclasses import dataclass
