@@ -378,6 +378,8 @@ def one_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (KEPT.format(json.dumps({**LOOKED, "number": 1})), "trial 0"),
         (KEPT.format(json.dumps(LOOKED)).replace("[0.2]", "[NaN]"), "trial 0"),
         (KEPT.format(json.dumps(LOOKED)).replace(", [0.2]", ""), "trial 0"),
+        (KEPT.format(json.dumps(LOOKED)).replace("[0.1], [0.2]", ""), "trial 0"),
+        ("update trial_values set value = null", "cannot be read"),
         ("update study_user_attributes set value_json = '{'", "Expecting property name"),
         ("update alembic_version set version_num = 'zzz'", "no longer compatible"),
         ("update trials set state = 'X'", "X"),
@@ -585,6 +587,7 @@ def test_as_a_user_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         stderr = process.communicate()[1]
     assert process.returncode == 130, stderr
     assert [line[:5] for line in stderr.splitlines()][-1] == "stopp"
+    assert "an unfinished trial of tune from its beginning" in stderr
     assert all(line.startswith(("trial ", "stopped")) for line in stderr.splitlines())
     reached = len(json.loads((out / TRIALS).read_text())["trials"])
     monkeypatch.setattr(sys, "argv", ["crpbot", *map(str, words), "--trials", str(reached + 1)])

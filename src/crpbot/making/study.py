@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from crpbot.errors import RecipeError, TrainingError
 from crpbot.making.space import Parameter, Space
-from crpbot.making.trial import Look, State, Trial
+from crpbot.making.trial import Look, Trial
 
 _FAILURES = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.OptunaError)
 _DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError)
@@ -176,7 +176,7 @@ def open_study(file: Path, made_of: Mapping[str, Any], space: Space, base: Mappi
 
 
 def _unusable(file: Path, error: Exception) -> TrainingError:
-    words = str(error).split("\n")[0]
+    words = str(error).split("\n")[0] or "what cannot be read"
     return TrainingError(f"a study must be a file of Optuna that can be written, found {words:.200} at {file}; move it away")
 
 
@@ -248,11 +248,11 @@ def _trial(kept: optuna.trial.FrozenTrial, number: int, folds: int | None) -> Tr
     plain = kept.user_attrs[_KEY]
     try:
         trial = Trial(number=plain["number"], values=dict(plain["values"]), look=_look(plain))
-        numbers = [float(one) for curve in trial.look.curves for one in curve]
-        whole = folds is None or (len(trial.look.curves) == folds and all(trial.look.curves))
-        told = kept.state != TrialState.COMPLETE or kept.value == trial.look.value
-        sound = trial.number == number and trial.look.state in get_args(State) and told
-        if sound and (trial.look.state == "failed" or (np.isfinite(numbers).all() and (whole or trial.look.state == "pruned"))):
+        state, curves = trial.look.state, trial.look.curves
+        whole = all(curves) and len(curves) == (folds or max(len(curves), 1))
+        finite = bool(np.isfinite([float(one) for curve in curves for one in curve]).all())
+        sound = {"complete": whole and finite, "pruned": finite, "failed": True}[state]
+        if trial.number == number and sound and (kept.state != TrialState.COMPLETE or kept.value == trial.look.value):
             return trial
     except (TypeError, ValueError, LookupError, AttributeError):
         pass
