@@ -272,7 +272,7 @@ def audit(
     *,
     source: SourceKind | None = None,
     claim: float | None = None,
-    trials: int = 1,
+    trials: int | Callable[[Recipe | None], int] = 1,
     counted_by: str = "whoever asked",
     rows: Path | str | None = None,
     refit: bool = True,
@@ -291,7 +291,8 @@ def audit(
         candles: that it was made from and judged on, or where they are; not for a pipeline, which brings its own.
         source: kind of the candles; `file` by default.
         claim: the accuracy that somebody claims, above 0 and at most 1.
-        trials: how many models were tried before this one was chosen, itself included; a recipe that knows of more counts.
+        trials: how many models were tried before this one was chosen, itself included, or what counts them when it is told the
+            model's recipe; a recipe that knows of more counts.
         counted_by: who knows of them.
         rows: table that says which rows a foreign model used for what: `time`, `block`, `symbol`.
         refit: whether to train the recipe again on some rows, to see what leaks would fake.
@@ -314,10 +315,11 @@ def audit(
 
     if claim is not None and not 0 < claim <= 1:
         raise DatasetError(f"a claim must be an accuracy above 0 and at most 1, found {claim:g}; 70 % is 0.70")
-    if trials < 1:
+    if isinstance(trials, int) and trials < 1:
         raise DatasetError(f"trials must be at least 1, the model itself, found {trials}; correct it")
     if isinstance(model, Pipeline):
-        return audit_pipeline(model, claim=claim, trials=trials, counted_by=counted_by, refit=refit, retrain=retrain, told=told)
+        tries = trials if isinstance(trials, int) else trials(None)
+        return audit_pipeline(model, claim=claim, trials=tries, counted_by=counted_by, refit=refit, retrain=retrain, told=told)
     opened = model if isinstance(model, ModelFile) else open_model(Path(model))
     recipe, market = label_recipe or load_recipe("v7"), symbol or opened.market
     blocks = None if rows is None else read_rows(Path(rows), symbol=market)
@@ -332,9 +334,10 @@ def audit(
     )
     pipeline = pipeline_of(diagnosis, by_symbol, first, label_recipe=recipe, blocks=blocks)
     own = None if subject.checkpoint is None else subject.checkpoint.recipe
-    if own is not None and own.trials > trials:
-        trials, counted_by = own.trials, "its recipe"
-    return audit_pipeline(pipeline, claim=claim, trials=trials, counted_by=counted_by, refit=refit, retrain=retrain, told=told)
+    tries = trials if isinstance(trials, int) else trials(own)
+    if own is not None and own.trials > tries:
+        tries, counted_by = own.trials, "its recipe"
+    return audit_pipeline(pipeline, claim=claim, trials=tries, counted_by=counted_by, refit=refit, retrain=retrain, told=told)
 
 
 def read_markets(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,8 @@ def promote(
     """
     audit = None
     if judgement.verdict.only_alarm:
-        trials = registry.tries_with(opened.market, opened.sha256)
-        audit = factory.audit(opened, candles, trials=trials, counted_by="the ledger", told=told)
+        count = partial(registry.tries_with, opened.market, opened.sha256)
+        audit = factory.audit(opened, candles, trials=count, counted_by="the ledger and its recipes", told=told)
         if audit.earned:
             judgement = replace(judgement, verdict=answered(judgement.verdict, audit.words))
     decision = registry.record(judgement, opened.path, now=now, override=override)

@@ -141,7 +141,8 @@ def test_what_a_recipe_knows_of_its_trials_counts_where_it_is_more(place: Path, 
     """`crpbot tune` writes it into the recipe, and the checkpoint keeps it."""
     recipe = dataclasses.replace(quick(epochs=1), trials=25)
     train_model("BTC-USD", edge(0, ROWS, POINTS), recipe, source="file", seed=0, folder=tmp_path / "BTC-USD")
-    for given, trials, counted_by in ((1, 25, "its recipe"), (26, 26, "whoever asked")):
+    whoever = "whoever asked"
+    for given, trials, counted_by in ((1, 25, "its recipe"), (26, 26, whoever), (lambda own: own.trials + 2, 27, whoever)):
         found = audit(tmp_path / "BTC-USD", place / "candles", refit=False, trials=given)
         assert (found.trials, found.counted_by, found.to_dict()["trials_counted_by"]) == (trials, counted_by, counted_by)
         (luck,) = (check for check in found.checks if check.name == "luck")

@@ -17,6 +17,7 @@ from crpbot.quality.audit.audit import Audit, audit_pipeline
 from crpbot.quality.audit.check import LEAKS
 from crpbot.quality.audit.path import future_overwrite, overwritten
 from crpbot.quality.audit.pipeline import Blocks, Pipeline
+from crpbot.quality.audit.refit import refit_checks, retrained_check
 from crpbot.quality.audit.scale import scaler_check
 from crpbot.quality.audit.split import duplicates_check, row_keys
 from crpbot.quality.audit.worth import deflated, luck_check, noise_check, shift_check
@@ -195,12 +196,35 @@ def test_a_claim_is_held_against_what_was_measured() -> None:
 
 
 @pytest.mark.slow
+def test_a_recipe_that_cannot_be_trained_on_fewer_rows_leaves_only_those_checks_unknown() -> None:
+    """An ensemble of many folds needs more rows than what it is trained on again."""
+
+    def fit(*_: object) -> None:
+        raise DatasetError("found 86 in the test block; bring more candles")
+
+    pipeline = dataclasses.replace(sound(), fit=fit)
+    for check in (*refit_checks(pipeline, lambda _: None), retrained_check(pipeline, lambda _: None)):
+        assert (check.status, check.leak) == ("unknown", None)
+        assert "it cannot be trained on so few rows: found 86" in check.words
+
+
+@pytest.mark.slow
 def test_trials_are_counted() -> None:
     """+3.2 standard errors survive some tries and not a thousand."""
     assert audit(sound(), trials=10).earned
     found = audit(sound(), trials=1_000)
     assert found.code == "luck"
     assert "1,000 tries" in found.words
+
+
+def test_an_error_that_few_values_tell_is_deflated_by_student() -> None:
+    """By tables of Student's distribution: 5 % one-sided, and the normal one where the degrees are many."""
+    for freedom, bar in ((1, 6.3138), (2, 2.9200), (3, 2.3534), (4, 2.1318), (9, 1.8331), (30, 1.6973), (200, 1.6525)):
+        assert deflated(bar, 1, freedom=freedom)[0] == pytest.approx(0.05, rel=1e-4)
+        assert deflated(-bar, 1, freedom=freedom)[0] == pytest.approx(0.95, rel=1e-4)
+    assert deflated(31.599, 1, freedom=2)[0] == pytest.approx(0.0005, rel=1e-4)
+    assert deflated(2.0, 10, freedom=100_000)[0] == pytest.approx(deflated(2.0, 10)[0], rel=0.01)
+    assert deflated(math.nan, 10, freedom=2)[0] == deflated(9.0, 10, freedom=0)[0] == 1.0
 
 
 @given(st.floats(-3, 8), st.integers(1, 10_000))

@@ -70,6 +70,8 @@ def test_blocks_follow_the_span_and_a_span_of_one_block_has_no_error() -> None:
     assert block_length(100 * DAY) == DAY
     assert block_length(10 * DAY) == DAY // 2
     assert block_length(DAY // 2) == DAY // 6
+    assert block_length(100 * DAY, longest=16 * MINUTE) == DAY
+    assert block_length(100 * DAY, longest=DAY) == 2 * DAY
     assert np.isnan(resample(times(400)).mean(np.ones(400)).error)
 
 
@@ -80,3 +82,24 @@ def test_gaps_do_not_matter_and_two_years_fit_in_memory() -> None:
     resamples = resample(time)
     assert resamples.counts.shape[1] <= 6_000
     assert resamples.mean(moves(1_051_200, 15, 5)).error == pytest.approx(np.sqrt(15 / 1_051_200), rel=0.1)
+
+
+def test_blocks_are_twice_as_long_as_the_longest_label_and_those_of_short_labels_are_as_without() -> None:
+    """Fewer than five such blocks prove nothing."""
+    time, x = times(30 * 1_440), moves(30 * 1_440, 15, 0)
+    plain, short = resample(time), resample(time, known=time + 16 * MINUTE)
+    np.testing.assert_array_equal(plain.counts, short.counts)
+    assert plain.mean(x) == short.mean(x)
+    assert resample(time, known=time + DAY).block == 2 * DAY
+    week = resample(time, known=time + 7 * DAY)
+    assert (week.block, np.isnan(week.mean(x).error)) == (14 * DAY, True)
+
+
+@pytest.mark.slow
+def test_the_error_of_labels_of_two_days_is_that_of_theory() -> None:
+    """It was too small by half with blocks of a day."""
+    n, horizon = 120 * 1_440, 2 * 1_440
+    time = times(n)
+    resamples = resample(time, known=time + horizon * MINUTE)
+    errors = [resamples.mean(moves(n, horizon, seed)).error for seed in range(12)]
+    assert np.mean(errors) == pytest.approx(np.sqrt(horizon / n), rel=0.25)

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -10,16 +11,18 @@ from pathlib import Path
 import pytest
 from models import market, model
 
+from crpbot.disk import write_whole
 from crpbot.errors import RegistryError
 from crpbot.factory import diagnose
 from crpbot.market.candles import MINUTE
 from crpbot.model.loading import file_sha256, load_checkpoint
 from crpbot.model.pt_file import save_checkpoint
+from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.quality.gates import Verdict
 from crpbot.quality.report.data import Judgement
 from crpbot.registry.entries import Entry
-from crpbot.registry.ledger import START, Ledger
-from crpbot.registry.registry import DAY, Registry, decide
+from crpbot.registry.ledger import START, Ledger, Line
+from crpbot.registry.registry import DAY, Registry, decide, recipe_digest
 from crpbot.registry.stages import MOVES, STAGES, move
 
 pytestmark = pytest.mark.slow  # they train and diagnose
@@ -144,6 +147,50 @@ def test_a_model_is_kept_by_its_digest_and_a_refusal_changes_nothing(tmp_path: P
         (4, "refuse", "live", "live"),
     ]
     assert registry.lines()[1].who
+
+
+def test_what_was_looked_at_to_find_each_recipe_is_counted(tmp_path: Path) -> None:
+    """Two seeds of a recipe that was found among 41, one of another among 21, one of a plain recipe, one foreign file."""
+    registry, plain = Registry(tmp_path), load_recipe("v7")
+    first, second = (dataclasses.replace(plain, name=f"tuned-{n}", trials=n) for n in (41, 21))
+    with registry._ledger.turn():
+        for n, recipe in enumerate((first, first, second, plain, None), start=1):
+            add_model(registry, str(n), recipe)
+            add_model(registry, str(n), recipe)  # judged once more
+    assert registry.tries_with("BTC-USD", "1", first) == 5 + 40 + 20
+    assert registry.tries_with("BTC-USD", "new", dataclasses.replace(plain, trials=11)) == 6 + 40 + 20 + 10
+    assert registry.tries_with("BTC-USD", "new") == 6 + 40 + 20
+    assert registry.tries_with("ETH-USD", "1", first) == 1 + 40
+    kept = tmp_path / "models" / "3" / "recipe.toml"
+    kept.write_text(kept.read_text().replace("trials = 21", "trials = 1"))
+    with pytest.raises(RegistryError, match="restore it"):
+        registry.tries_with("BTC-USD", "1", first)
+
+
+def add_model(registry: Registry, sha256: str, recipe: Recipe | None) -> None:
+    """Write a refusal of a model to the ledger, and its recipe beside it, as if it had been trained and judged."""
+    files = {}
+    if recipe is not None:
+        write_whole(registry.path.parent / "models" / sha256 / "recipe.toml", recipe.to_toml())
+        files["recipe.toml"] = hashlib.sha256(recipe.to_toml().encode()).hexdigest()
+    lines = registry.lines()
+    line = Line(
+        number=len(lines) + 1,
+        previous=registry.head(),
+        time=NOW,
+        who="somebody",
+        move="refuse",
+        symbol="BTC-USD",
+        sha256=sha256,
+        was=None,
+        stage="candidate",
+        reason="for no reason",
+        recipe_sha256=recipe and recipe_digest(recipe),
+        files=files,
+        code_sha256="",
+        version="",
+    )
+    registry._ledger.append(line.sealed())
 
 
 def test_a_new_live_model_displaces_the_old_one_and_rollback_brings_it_back(

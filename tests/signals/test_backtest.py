@@ -258,7 +258,7 @@ def test_an_account_that_is_used_up_says_when() -> None:
 
 def test_a_few_trades_have_no_interval() -> None:
     time = 1_700_000_040_000 + MINUTE * np.arange(50_000)
-    sample = Sample.of(time)
+    sample = Sample.of(time, time + 16 * MINUTE)
     few = sample.mean(np.arange(9.0), np.arange(0, 45_000, 5_000))
     assert few.value == 4
     assert np.isnan(few.error)
@@ -270,7 +270,8 @@ def test_a_few_trades_have_no_interval() -> None:
 
 def test_the_interval_of_independent_trades_is_the_textbook_one() -> None:
     rng = np.random.default_rng(1)
-    sample = Sample.of(1_700_000_040_000 + MINUTE * np.arange(200_000))
+    time = 1_700_000_040_000 + MINUTE * np.arange(200_000)
+    sample = Sample.of(time, time + 16 * MINUTE)
     place = np.sort(rng.choice(200_000, 4_000, replace=False))
     x = rng.normal(0, 10, 4_000)
     assert sample.mean(x, place).error == pytest.approx(10 / np.sqrt(4_000), rel=0.15)

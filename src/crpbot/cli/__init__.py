@@ -103,6 +103,7 @@ def main() -> None:
         sys.exit(3)
     if code == _INTERRUPTED:
         sys.stderr.write(
-            "stopped: what was finished is on disk; the same command takes up unfinished training and downloads where they were\n"
+            "stopped: what was finished is on disk; the same command goes on from there, with unfinished training and downloads "
+            "where they were, and an unfinished trial of tune from its beginning\n"
         )
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,8 +1,9 @@
 """`crpbot audit`: was a result earned?"""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,11 @@ from crpbot.cli.options import (
     names,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crpbot.model.recipe import Recipe
+
 
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint file or a model folder.")],
@@ -29,7 +35,7 @@ def command(
         typer.Option(
             metavar="N",
             min=1,
-            help="Models that were tried. Default: those of its symbol in the ledger. Its recipe may know of more.",
+            help="Models that were tried. Default: those of its symbol in the ledger, with those that recipes know of.",
         ),
     ] = None,
     rows: Annotated[
@@ -65,17 +71,18 @@ def command(
 
     recipe = load_recipe(label)
     market = symbol or opened.market
+    count: int | Callable[[Recipe | None], int] = 1 if trials is None else trials
     counted_by = "--trials"
     if trials is None:
         beside = opened.path.parent.parent / "registry"  # of the run that made it
         folder = beside if home is None and beside.is_dir() else home_folder(home) / "registry"
-        trials, counted_by = Registry(folder).tries_with(market, opened.sha256), "the ledger"
+        count, counted_by = partial(Registry(folder).tries_with, market, opened.sha256), "the ledger and its recipes"
     with steps() as told:
         audit = factory.audit(
             opened,
             candles,
             claim=claim,
-            trials=trials,
+            trials=count,
             counted_by=counted_by,
             rows=rows,
             refit=not quick,

@@ -19,6 +19,8 @@ _SECTIONS: Mapping[str, type] = {"network": NetworkChoice, "loss": LossChoice, "
 _KINDS = {f"{name}.{key}": kind for name, section in _SECTIONS.items() for key, kind in get_type_hints(section).items()}
 _OTHERS = tuple(one.name for one in fields(Recipe) if one.name not in _SECTIONS)
 _RANGE = ("low", "high", "log", "step")
+_MOST = 10**15
+"""No number of a recipe is so large, and whole numbers beyond are none of a float."""
 _DIGITS = 12
 """Digits of a value on a grid: 0.1 + 0.2 is 0.3 for people, and in a recipe."""
 
@@ -206,8 +208,8 @@ def _range(key: str, table: Mapping[str, Any], place: str, *, whole: bool) -> Pa
             f"{place} may have log = true where low is above 0 and there is no step, found {dict(table)}; correct it"
         )
     if step is not None:
-        steps = (high - low) / step if step > 0 else 0.0
-        if steps < 1 or not math.isclose(steps, round(steps), rel_tol=1e-9):
+        steps = (high - low) / step if step > 0 else 0.0  # infinite where a step is next to nothing
+        if not 1 <= steps <= _MOST or not math.isclose(steps, round(steps), rel_tol=1e-9):
             raise RecipeError(f"{place} must reach high in whole steps above 0, found {low} to {high} by {step}; correct one")
     return Parameter(key=key, low=low, high=high, step=step, log=log, whole=whole)
 
@@ -215,6 +217,8 @@ def _range(key: str, table: Mapping[str, Any], place: str, *, whole: bool) -> Pa
 def _check_number(value: Any, place: str, *, whole: bool) -> None:  # noqa: ANN401
     if type(value) is not int and (whole or type(value) is not float or not math.isfinite(value)):
         raise RecipeError(f"{place} must be a {'whole ' if whole else ''}number, found {value!r}; correct it")
+    if abs(value) > _MOST:
+        raise RecipeError(f"{place} must be between -1e15 and 1e15, found {value!s:.20}; correct it")
 
 
 def _prove(parameter: Parameter, base: Recipe, where: str) -> None:

@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from crpbot.errors import RecipeError, TrainingError
 from crpbot.making.space import Parameter, Space
 from crpbot.making.trial import Look, Trial
 
+_FAILURES = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.OptunaError)
+_DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError)
+"""What Optuna raises where a file holds what it never wrote, or what a later Optuna did."""
 _KEY = "crpbot"
 _NAME = "tune"
 _PATIENCE = 60
@@ -47,23 +50,37 @@ class Study:
         space: to propose from.
         base: values of the recipe that everything begins with.
         seed: of the proposals.
+        folds: that each finished trial has; None where nobody knows.
 
     """
 
-    def __init__(self, study: optuna.Study, space: Space, base: Mapping[str, Any], *, seed: int) -> None:
-        self._study, self._space, self._base, self._seed = study, space, base, seed
+    def __init__(
+        self, study: optuna.Study, space: Space, base: Mapping[str, Any], *, seed: int, folds: int | None = None
+    ) -> None:
+        self._study, self._space, self._base, self._seed, self._folds = study, space, base, seed, folds
         self._distributions = {one.key: _distribution(one) for one in space.parameters}
 
     def trials(self) -> tuple[Trial, ...]:
-        """Return what was looked at, in order; a trial that was killed was not."""
-        told = self._study.get_trials(deepcopy=False)
-        found = [_trial(one.user_attrs[_KEY]) for one in told if one.state.is_finished() and _KEY in one.user_attrs]
-        return tuple(sorted(found, key=lambda trial: trial.number))
+        """Return what was looked at, in order; a trial that was killed was not.
 
-    def give_up_killed(self) -> None:
-        """Mark what an earlier run has left unfinished as failed: nothing was learned from it, and it is proposed again."""
+        Raises:
+            ValueError: the file holds something else for one, which somebody else has written.
+
+        """
+        kept = [one for one in self._study.get_trials(deepcopy=False) if _KEY in one.user_attrs]
+        return tuple(_trial(one, number, self._folds) for number, one in enumerate(kept))
+
+    def settle(self) -> None:
+        """End what an earlier run has begun.
+
+        What was looked at counts as if that run had lived a moment longer. Of the rest nothing was learned: it is marked as
+        failed, which the sampler passes over, and proposed again.
+        """
         for one in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(one.number, state=TrialState.FAIL)
+            if _KEY in one.user_attrs:
+                self._end(one, _look(one.user_attrs[_KEY]))
+            else:
+                self._study.tell(one.number, state=TrialState.FAIL)
 
     def propose(self, number: int) -> Proposal:
         """Propose a recipe: the first is the one that everything began with.
@@ -90,17 +107,20 @@ class Study:
         return self._study.ask(fixed_distributions=self._distributions)
 
     def tell(self, proposal: Proposal, trial: Trial) -> None:
-        """Keep what came of a proposal."""
+        """Keep what came of a proposal: from the moment on when its attribute is written it is known, and only to be ended."""
         asked, look = proposal.asked, trial.look
+        if look.state == "pruned":
+            asked.report(float(np.mean(look.folds)), (len(look.curves) - 1) * _STEP + len(look.curves[-1]))
         asked.set_user_attr(_KEY, asdict(trial))
+        self._end(asked, look)
+
+    def _end(self, asked: optuna.trial.BaseTrial, look: Look) -> None:
         if look.state == "complete" and asked.params.keys() == self._distributions.keys():
-            self._study.tell(asked, look.value)
+            self._study.tell(asked.number, look.value)
         elif look.state == "complete":
-            self._study.tell(asked, state=TrialState.FAIL)
+            self._study.tell(asked.number, state=TrialState.FAIL)
         else:  # a pruned trial without a number is the worst that the sampler knows
-            if look.state == "pruned":
-                asked.report(float(np.mean(look.folds)), (len(look.curves) - 1) * _STEP + len(look.curves[-1]))
-            self._study.tell(asked, state=TrialState.PRUNED)
+            self._study.tell(asked.number, state=TrialState.PRUNED)
 
     def importance(self) -> dict[str, float]:
         """Return how much of the differences between trials each key explains, the most first; none where that cannot be told.
@@ -127,32 +147,47 @@ def open_study(file: Path, made_of: Mapping[str, Any], space: Space, base: Mappi
 
     Raises:
         RecipeError: the file holds a study of something else.
-        TrainingError: the file cannot be read or written.
+        TrainingError: the file cannot be read or written, or holds something else.
 
     """
     before, logger = optuna.logging.get_verbosity(), logging.getLogger("alembic")
     level = logger.level
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logger.setLevel(logging.ERROR)
-    storage = None
-    try:
-        storage = _storage(file)
-        study = optuna.create_study(storage=storage, study_name=_NAME, load_if_exists=True, pruner=optuna.pruners.NopPruner())
-        _check_same(study, made_of, file)
-        found = Study(study, space, base, seed=seed)
-        found.give_up_killed()
-        yield found
-    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.OptunaError) as error:
-        words = str(error).split("\n")[0]
-        raise TrainingError(
-            f"a study must be a file of Optuna that can be written, found {words} at {file}; move it away"
-        ) from None
-    finally:
-        optuna.logging.set_verbosity(before)
-        logger.setLevel(level)
-        if storage is not None:
-            storage.remove_session()
-            storage.engine.dispose()
+    with ExitStack() as after:
+        after.callback(optuna.logging.set_verbosity, before)
+        after.callback(logger.setLevel, level)
+        try:
+            _check_file(file)
+            storage = _storage(file)
+            after.callback(storage.engine.dispose)
+            after.callback(storage.remove_session)
+            study = optuna.create_study(storage=storage, study_name=_NAME, load_if_exists=True, pruner=optuna.pruners.NopPruner())
+            _check_same(study, made_of, file)
+            found = Study(study, space, base, seed=seed, folds=made_of.get("folds"))
+            found.trials()  # whatever is wrong with one is found before anything is written
+            found.settle()
+        except (*_FAILURES, *_DAMAGE) as error:
+            raise _unusable(file, error) from None
+        try:
+            yield found
+        except _FAILURES as error:
+            raise _unusable(file, error) from None
+
+
+def _unusable(file: Path, error: Exception) -> TrainingError:
+    words = str(error).split("\n")[0] or "what cannot be read"
+    return TrainingError(f"a study must be a file of Optuna that can be written, found {words:.200} at {file}; move it away")
+
+
+def _check_file(file: Path) -> None:
+    """Raise `ValueError` where a file of SQLite holds something else: Optuna would put its own tables into it."""
+    if not file.exists():
+        return
+    with closing(sqlite3.connect(file, timeout=_PATIENCE)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and "studies" not in tables:
+        raise ValueError(f"tables of somebody else and no studies ({', '.join(sorted(tables)[:_MOST_NAMED])})")
 
 
 def _storage(file: Path) -> optuna.storages.RDBStorage:
@@ -162,6 +197,8 @@ def _storage(file: Path) -> optuna.storages.RDBStorage:
 
 
 def _check_same(study: optuna.Study, made_of: Mapping[str, Any], file: Path) -> None:
+    if study.direction != optuna.study.StudyDirection.MINIMIZE:
+        raise ValueError(f"a study that looks for the worst ({study.direction.name})")
     found = study.user_attrs.get(_KEY)
     if found is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_KEY, dict(made_of))
@@ -206,6 +243,21 @@ def _known(parameter: Parameter, value: Any) -> Any:  # noqa: ANN401
     return json.dumps(parameter.choices[parameter.choices.index(value)]) if parameter.choices else value
 
 
-def _trial(plain: Mapping[str, Any]) -> Trial:
-    look = {**plain["look"], "curves": tuple(tuple(curve) for curve in plain["look"]["curves"])}
-    return Trial(number=plain["number"], values=plain["values"], look=Look(**look))
+def _trial(kept: optuna.trial.FrozenTrial, number: int, folds: int | None) -> Trial:
+    """Return what is kept of a trial; raise `ValueError` where that cannot be."""
+    plain = kept.user_attrs[_KEY]
+    try:
+        trial = Trial(number=plain["number"], values=dict(plain["values"]), look=_look(plain))
+        state, curves = trial.look.state, trial.look.curves
+        whole = all(curves) and len(curves) == (folds or max(len(curves), 1))
+        finite = bool(np.isfinite([float(one) for curve in curves for one in curve]).all())
+        sound = {"complete": whole and finite, "pruned": finite, "failed": True}[state]
+        if trial.number == number and sound and (kept.state != TrialState.COMPLETE or kept.value == trial.look.value):
+            return trial
+    except (TypeError, ValueError, LookupError, AttributeError):
+        pass
+    raise ValueError(f"a trial {number} that was altered")
+
+
+def _look(plain: Mapping[str, Any]) -> Look:
+    return Look(**{**plain["look"], "curves": tuple(tuple(curve) for curve in plain["look"]["curves"])})

@@ -5,11 +5,13 @@ judgement. Only the test block judges, which no study has seen, and an audit cou
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from crpbot.market.candles import Candles
 from crpbot.model.choices import EnsembleChoice
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
+from crpbot.quality.audit.worth import CHANCE, deflated
+from crpbot.quality.metrics import Mean
 from crpbot.quality.report.data import finite
 
 FORMAT = "crpbot.tune/1"
@@ -33,6 +37,7 @@ STUDY, BEST, TRIALS = "study.db", "best.toml", "trials.json"
 FEWEST_TO_EXPLAIN = 10
 """Finished trials without which nobody can say which key matters."""
 _MOST_TRIALS = 1_000_000
+_RARE = 1e-4
 _NAME_LENGTH = 41
 _SUFFIX = "-tuned"
 
@@ -65,7 +70,7 @@ class Tuned:
     trials: tuple[Trial, ...]
     importance: Mapping[str, float]
 
-    @property
+    @cached_property
     def ranked(self) -> tuple[Trial, ...]:
         """The finished trials, the best first; of equals the earlier one, so nothing displaces the base for free."""
         return tuple(sorted((one for one in self.trials if one.look.state == "complete"), key=_value))
@@ -75,7 +80,7 @@ class Tuned:
         """The best trial; None where none was finished."""
         return self.ranked[0] if self.ranked else None
 
-    @property
+    @cached_property
     def gains(self) -> tuple[float, ...]:
         """How much lower the log loss of the best is than that of the base, in nats, fold by fold; none where one has none."""
         first = self.trials[0].look if self.trials else None
@@ -94,10 +99,22 @@ class Tuned:
         return float(np.std(self.gains, ddof=1)) if len(self.gains) > 1 else float("nan")
 
     @property
+    def chance(self) -> float:
+        """How often the best of so many recipes that are no better than the base gains so much, fold by fold.
+
+        The mean gain is held against its standard error, of so few folds, by Student's distribution; every other recipe that was
+        tried counts, also those that were given up. 1 where nothing can be measured.
+        """
+        if self.best is None or self.best.number == 0:
+            return 1.0
+        gain = Mean(self.gain, self.spread / math.sqrt(max(len(self.gains), 1)))
+        return deflated(gain.errors, len(self.trials) - 1, freedom=max(len(self.gains) - 1, 0))[0]
+
+    @property
     def better(self) -> bool:
-        """Whether the best beats the base by more than folds differ; what cannot be measured does not."""
+        """Whether the best gains more than chance would in so many trials, or the base could not be trained at all."""
         first = self.trials[0].look.state if self.trials else "failed"
-        return self.gain > self.spread or (first == "failed" and self.best is not None)
+        return self.chance < CHANCE or (first == "failed" and self.best is not None)
 
     @property
     def recipe(self) -> Recipe | None:
@@ -112,7 +129,7 @@ class Tuned:
                 f"{self.base.name} tuned on {self.symbol}: trial {self.best.number} is the best of {len(self.trials)} "
                 f"of {self.space.name}, by {self.folds} calibration blocks."
             ),
-            trials=min(self.base.trials + len(self.trials), _MOST_TRIALS),
+            trials=min(self.base.trials + len(self.trials) - 1, _MOST_TRIALS),  # the base is the first of them
         )
 
     @property
@@ -127,13 +144,17 @@ class Tuned:
             return f"None of {looked} was finished: lower the learning rates of the space.{one}"
         if not self.gains:
             return f"The best of {looked} is number {best.number}; {name} itself failed: {self.trials[0].look.why}.{one}"
-        known = f"{self.spread:.5f} between folds" if len(self.gains) > 1 else "nobody knows between folds, there is one"
         if best.number == 0:
             return f"Of {looked} none is better than {name} itself: keep it.{one}"
-        told = f"number {best.number}, is {self.gain:.5f} nats better than {name} itself, and the difference varies by {known}"
+        told = f"The best of {looked}, number {best.number}, is {self.gain:.5f} nats better than {name} itself"
+        if len(self.gains) < 2:
+            return f"{told}; with one fold nobody knows whether by chance. Keep {name}, or take more --folds.{one}"
+        told += f", and the difference varies by {self.spread:.5f} between folds"
         if self.better:
-            return f"The best of {looked}, {told}.{one}"
-        return f"Nothing beats {name} by more than folds differ: the best of {looked}, {told}. Keep {name}.{one}"
+            rare = f"{100 * self.chance:.2g} %" if self.chance >= _RARE else "less than 0.01 %"
+            return f"{told}: better than chance would be in {len(self.trials)} trials ({rare}).{one}"
+        often = f"chance alone gets so far in {100 * self.chance:.0f} % of such studies"
+        return f"{told}. That is not better than chance would be: {often}. Keep {name}, or take more --folds.{one}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the study as plain JSON types."""
@@ -149,6 +170,7 @@ class Tuned:
             "better_than_recipe": self.better,
             "gain": self.gain,
             "gain_spread": self.spread,
+            "chance": self.chance,
             "gains": list(self.gains),
             "importance": dict(self.importance),
             "trials": [_plain(one) for one in self.trials],

@@ -1,9 +1,10 @@
 """The stationary bootstrap: how well a mean of rows is known that depend on their neighbours.
 
-Labels of neighbouring rows overlap, and calm and wild hours last. So blocks of time of random length, a day on average, are drawn
-with replacement instead of rows, each block going on from the end of history at its beginning (Politis & Romano, "The Stationary
-Bootstrap", Journal of the American Statistical Association 89, 1994). Time is first cut into cells of an hour or so, whose sums
-are enough for every mean: one set of draws then serves all the numbers of a diagnosis, which makes their differences paired.
+Labels of neighbouring rows overlap, and calm and wild hours last. So blocks of time of random length, a day on average and more
+for slow labels, are drawn with replacement instead of rows, each block going on from the end of history at its beginning (Politis
+& Romano, "The Stationary Bootstrap", Journal of the American Statistical Association 89, 1994). Time is first cut into cells of
+an hour or so, whose sums are enough for every mean: one set of draws then serves all the numbers of a diagnosis, which makes
+their differences paired.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from crpbot.quality.metrics import Floats, Ints, Mean
 DRAWS, FEWEST_DRAWN = 2_000, 5
 DAY = 1_440 * MINUTE
 LEAST_BLOCK, FEWEST_BLOCKS = 240 * MINUTE, 20
-"""A block is a day, but for spans of less than 20 days a twentieth of them, and never below four hours."""
+"""A block is a day, but for spans of less than 20 days a twentieth of them, never below four hours or twice the longest label."""
 
 _CELLS_OF_A_BLOCK = 24
 _MOST_CELLS = 6_000
@@ -69,22 +70,32 @@ class Resamples:
         return Mean(float(chosen.mean()), error)
 
 
-def block_length(span: int) -> int:
-    """Return how long rows count as depending on each other, in milliseconds: a day, or less where the span is short."""
-    return min(DAY, max(LEAST_BLOCK, span // FEWEST_BLOCKS))
+def block_length(span: int, *, longest: int = 0) -> int:
+    """Return how long rows count as depending on each other, in milliseconds: a day, or less where the span is short.
+
+    It is never less than twice `longest`, the time that the slowest label takes to be known: labels overlap for so long, and
+    blocks that cut most of them apart would take them for independent.
+    """
+    return max(min(DAY, max(LEAST_BLOCK, span // FEWEST_BLOCKS)), 2 * longest)
 
 
-def resample(time: Ints, *, draws: int = DRAWS, seed: int = 0) -> Resamples:
+def longest_label(time: Ints, known: Ints) -> int:
+    """Return the time that the slowest label takes to be known, in milliseconds; 0 where there is none."""
+    return int((known - time).max(initial=0))
+
+
+def resample(time: Ints, *, known: Ints | None = None, draws: int = DRAWS, seed: int = 0) -> Resamples:
     """Draw a span of time `draws` times; the same arguments give the same draws.
 
     Args:
         time: open time of each row's candle, in milliseconds of UTC, increasing, shape `(n,)`.
+        known: when each row's label is known, likewise; None where rows depend on each other for less than two hours.
         draws: how many.
         seed: of the draws.
 
     """
     span = int(time[-1] - time[0]) + MINUTE
-    block = block_length(span)
+    block = block_length(span, longest=0 if known is None else longest_label(time, known))
     length = max(block // _CELLS_OF_A_BLOCK, -(-span // _MOST_CELLS))
     _, cell = np.unique((time - time[0]) // length, return_inverse=True)
     n_cells = int(cell[-1]) + 1

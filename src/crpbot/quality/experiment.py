@@ -20,7 +20,7 @@ from crpbot.model.remedies import reestimated, relabelled, reordered, shifted, s
 from crpbot.model.subject import Subject
 from crpbot.model.weights import Scaling
 from crpbot.quality import metrics
-from crpbot.quality.bootstrap import DAY, block_length
+from crpbot.quality.bootstrap import DAY, block_length, longest_label
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.layers import Layer, Push, measure_layers, measure_pushes
 from crpbot.quality.metrics import Floats, Ints, Mean
@@ -276,7 +276,7 @@ class Experiment:
     def block(self) -> Ints:
         """The number of each row's block of time."""
         time = self.judged.time
-        length = block_length(int(time[-1] - time[0]) + MINUTE)
+        length = block_length(int(time[-1] - time[0]) + MINUTE, longest=longest_label(time, self.judged.known))
         return time // DAY if length == DAY else (time - time[0]) // length
 
     @cached_property

@@ -35,7 +35,7 @@ class Block:
     @cached_property
     def resamples(self) -> Resamples:
         """Draws of the span of these rows: one set for all numbers, so that differences are paired."""
-        return resample(self.time)
+        return resample(self.time, known=self.known)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,11 +17,12 @@ from crpbot.market.candles import MINUTE, utc
 from crpbot.model.folder import ONNX_NAME
 from crpbot.registry.entries import Entry, State, add_up
 from crpbot.registry.ledger import Ledger, Line, head_of
-from crpbot.registry.shelf import Shelf
+from crpbot.registry.shelf import RECIPE_NAME, Shelf
 from crpbot.registry.stages import Move, Stage, move
 
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint
+    from crpbot.model.recipe import Recipe
     from crpbot.quality.report.data import Judgement
 
 DAY = 24 * 60 * MINUTE
@@ -96,9 +98,32 @@ class Registry:
         found = [one for one in state.entries.values() if every or one.stage in {"live", "shadow"}]
         return tuple(sorted(found, key=lambda one: (order[one.stage], one.symbol, -one.since)))
 
-    def tries_with(self, symbol: str | None, sha256: str) -> int:
-        """Return how many different models of a symbol were tried: those that the ledger has seen, kept or refused, and this."""
-        return len({line.sha256 for line in self.lines() if line.symbol == symbol} | {sha256})
+    def tries_with(self, symbol: str | None, sha256: str, recipe: "Recipe | None" = None) -> int:
+        """Return how many tries there were on a symbol, this model included.
+
+        Each different model that the ledger has seen, kept or refused, is one; and each different recipe brings those that were
+        looked at to find it, itself left out. What two recipes share is counted twice: rather too many than too few.
+
+        Args:
+            symbol: of the market.
+            sha256: digest of this checkpoint.
+            recipe: of it; None for a foreign one.
+
+        Raises:
+            RegistryError: a recipe that is kept was altered, or is gone.
+
+        """
+        own = [line for line in self.lines() if line.symbol == symbol]
+        kept = {line.recipe_sha256: line for line in own if RECIPE_NAME in line.files}
+        brought = {digest: self._trials(line) - 1 for digest, line in kept.items()}
+        if recipe is not None:
+            brought[recipe_digest(recipe)] = recipe.trials - 1
+        return len({line.sha256 for line in own} | {sha256}) + sum(brought.values())
+
+    def _trials(self, line: Line) -> int:
+        """Return how many recipes were looked at to find that of a line."""
+        self._shelf.prove(line.sha256, {RECIPE_NAME: line.files[RECIPE_NAME]})
+        return int(tomllib.loads(self._shelf.file(line.sha256, RECIPE_NAME).read_text(encoding="utf-8")).get("trials", 1))
 
     def checkpoint(self, entry: Entry) -> Path:
         """Return the checkpoint of an entry, after proof that everything that is kept of it is as it was kept."""
@@ -191,7 +216,7 @@ class Registry:
                 reason=reason,
                 override=override if kind == "override" else "",
                 recipe=diagnosis.model.recipe,
-                recipe_sha256=_recipe_digest(ours),
+                recipe_sha256=recipe_digest(ours.recipe) if ours is not None and ours.recipe is not None else None,
                 candles_sha256=diagnosis.data.sha256,
                 gate_table=judgement.verdict.table,
                 diagnosis_sha256=self._shelf.keep_judgement(judgement),
@@ -271,10 +296,9 @@ def _kind(decision: Decision, override: str) -> Move:
     return "promote" if decision.stage == "live" else "rehearse"
 
 
-def _recipe_digest(checkpoint: "Checkpoint | None") -> str | None:
-    if checkpoint is None or checkpoint.recipe is None:
-        return None
-    return hashlib.sha256(json.dumps(checkpoint.recipe.to_dict(), sort_keys=True).encode()).hexdigest()
+def recipe_digest(recipe: "Recipe") -> str:
+    """Return the digest of a recipe, as the ledger has it."""
+    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 def _user() -> str:

@@ -273,7 +273,7 @@ def follow_signals(candles: Candles, heard: Heard, threshold: Threshold, terms: 
     made &= trades.plans.refused == 0
     taken = made & trades.filled
     span = slice(int(heard.rows[0]), int(max(heard.rows[-1], trades.exit_row.max(initial=0))) + 1)
-    sample = Sample.of(candles.time[heard.rows])
+    sample = Sample.of(candles.time[heard.rows], heard.known)
     place = np.searchsorted(heard.rows, trades.rows)
     curves = [equity_of(candles, span, trades, taken, one, account) for one in (costs, FREE)]
     net, gross = (

@@ -32,9 +32,9 @@ class Sample:
     resamples: Resamples
 
     @classmethod
-    def of(cls, time: Ints) -> "Sample":
-        """Draw the span of `time`."""
-        return cls(time, resample(time))
+    def of(cls, time: Ints, known: Ints) -> "Sample":
+        """Draw the span of `time`, with blocks for labels that are known when `known` says."""
+        return cls(time, resample(time, known=known))
 
     def mean(self, x: Floats, place: Rows) -> Mean:
         """Return the mean of `x`, shape `(n,)`, found at the rows `place`, with its standard error from resampled blocks of time.

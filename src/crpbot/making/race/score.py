@@ -79,7 +79,7 @@ class Judge:
     @cached_property
     def resamples(self) -> Resamples:
         """The draws."""
-        return resample(self.time)
+        return resample(self.time, known=self.known)
 
     @cached_property
     def majority(self) -> Floats:

@@ -73,7 +73,7 @@ class Part:
 
     @cached_property
     def _resamples(self) -> Resamples:
-        return resample(self.time[self.order])
+        return resample(self.time[self.order], known=self.known[self.order])
 
 
 @dataclass(frozen=True, eq=False)

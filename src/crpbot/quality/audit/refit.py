@@ -19,6 +19,8 @@ _TRAIN, _CALIBRATION, _EMBARGO = 0.70, 0.15, 200
 _FAR, _MORE = 3.0, 0.01
 """Standard errors, and share of the rows, from which on a difference between two trainings is no accident."""
 
+_ILLUSION, _PERMUTATION = "random-split-illusion", "label-permutation"
+
 Told = Callable[[str], None]
 
 
@@ -27,12 +29,19 @@ def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
 
     By time, as it should be; on a shuffled split of the same rows; and by time on labels of another time.
     """
-    names = ("random-split-illusion", "label-permutation")
+    names = _ILLUSION, _PERMUTATION
     if pipeline.fit is None:
         return tuple(Check(name=name, status="unknown", words="nobody knows how to train it again") for name in names)
     symbol, rows = _newest(pipeline)
     if rows is None:
         return tuple(Check(name=name, status="unknown", words="its training rows are not known, or too few") for name in names)
+    try:
+        return _refitted(pipeline, symbol, rows, told)
+    except DatasetError as error:
+        return tuple(Check(name=name, status="unknown", words=_few(error)) for name in names)
+
+
+def _refitted(pipeline: Pipeline, symbol: str, rows: Part, told: Told) -> tuple[Check, ...]:
     split = split_by_rows(rows.time, rows.known, train=_TRAIN, calibration=_CALIBRATION, embargo=_EMBARGO)
     train, calibration, test = (part_of(rows, block) for block in (split.train, split.calibration, split.test))
     told("training it again by time")
@@ -52,7 +61,7 @@ def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
     learns = above.errors > _FAR
     return (
         Check(
-            name=names[0],
+            name=_ILLUSION,
             status="told",
             value=fake,
             words=(
@@ -63,7 +72,7 @@ def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
             ),
         ),
         Check(
-            name=names[1],
+            name=_PERMUTATION,
             status="failed" if learns else "passed",
             leak="learns-noise" if learns else None,
             value=above.errors,
@@ -82,7 +91,10 @@ def retrained_check(pipeline: Pipeline, told: Told) -> Check:
         return Check(name=name, status="unknown", words="nobody knows how to train it again, or on which rows")
     told("training it again on all of its rows")
     calibration = joined([table.calibration for table in pipeline.tables.values()])
-    again = _fitted(pipeline, pipeline.train, calibration if len(calibration) else pipeline.train, pipeline.test)
+    try:
+        again = _fitted(pipeline, pipeline.train, calibration if len(calibration) else pipeline.train, pipeline.test)
+    except DatasetError as error:
+        return Check(name=name, status="unknown", words=_few(error))
     test = pipeline.test
     more = test.mean((pipeline.predicted == test.y).astype(float) - (again == test.y))
     words = (
@@ -123,3 +135,8 @@ def _fitted(pipeline: Pipeline, train: Part, calibration: Part, test: Part) -> I
     predict = pipeline.fit(*(Dated(part.x, part.y, part.time, part.known) for part in (train, calibration)))
     classes: Ints = predicted_by(predict, test.x).argmax(axis=1)
     return classes
+
+
+def _few(error: DatasetError) -> str:
+    """Say that a recipe needs more rows, as an ensemble of many folds does."""
+    return f"it cannot be trained on so few rows: {error}"

@@ -26,7 +26,7 @@ def over_majority(test: Part, predicted: Ints) -> tuple[Mean, Mean, float]:
     return test.mean(right), test.mean(right - (test.y == share.argmax())), float(share.max())
 
 
-def deflated(errors: float, trials: int) -> tuple[float, float]:
+def deflated(errors: float, trials: int, *, freedom: int | None = None) -> tuple[float, float]:
     """Return the chance that the best of so many trials without any skill gets so far, and how many trials it would survive.
 
     A trial without skill gets `errors` standard errors or more with the chance p = 1 − Φ(errors); the best of N independent ones
@@ -34,16 +34,34 @@ def deflated(errors: float, trials: int) -> tuple[float, float]:
     López de Prado, "The Deflated Sharpe Ratio", Journal of Portfolio Management 40, 2014). It survives as many trials as keep
     that chance below 5 %.
 
+    Args:
+        errors: standard errors above what chance alone gives; NaN proves nothing.
+        trials: that were looked at.
+        freedom: degrees of the standard error, where few values tell it: Student's distribution then takes the place of the
+            normal one. None for an error that is well known.
+
     >>> chance, most = deflated(3.0, 10)
     >>> round(chance, 4), round(most)
     (0.0134, 38)
     """
-    if not math.isfinite(errors):
-        return (0.0, math.inf) if errors > 0 else (1.0, 0.0)
-    alone = 0.5 * math.erfc(errors / math.sqrt(2))
+    if not math.isfinite(errors) or freedom == 0:
+        return (0.0, math.inf) if errors > 0 and freedom != 0 else (1.0, 0.0)
+    alone = 0.5 * math.erfc(errors / math.sqrt(2)) if freedom is None else _student(errors, freedom)
     if alone >= 1:
         return 1.0, 0.0
     return -math.expm1(trials * math.log1p(-alone)), math.log1p(-CHANCE) / math.log1p(-alone) if alone > 0 else math.inf
+
+
+def _student(errors: float, freedom: int) -> float:
+    """Return the chance of Student's distribution above `errors`, exact (Abramowitz & Stegun, 1964, 26.7.3 and 26.7.4)."""
+    angle, odd = math.atan(errors / math.sqrt(freedom)), freedom % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for i in range(1 + odd, freedom, 2):
+        total += term
+        term *= i / (i + 1) * math.cos(angle) ** 2
+    between = (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
+    return (1 - between) / 2
 
 
 def luck_check(over: Mean, trials: int, *, counted_by: str) -> Check:
