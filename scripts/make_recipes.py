@@ -20,7 +20,7 @@ README, PAGE = ROOT / "README.md", ROOT / "docs" / "recipes.md"
 FOLDS = "2"
 TRIED = "6"
 """v7, v7-relative and v7-barrier were judged on the test blocks of BTC-USD, ETH-USD and partly SOL-USD before: docs/log.md."""
-PLANTED = "synthetic:planted-edge-joint"
+PLANTED = "synthetic:planted-edge-joint:1051200"
 PLANTED_CONTENDERS = "majority,prior,one-feature,logistic,boosting,v7,v8"
 
 

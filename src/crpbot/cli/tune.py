@@ -30,7 +30,7 @@ def command(
         str | None, typer.Option(metavar="FILE", help="TOML: keys of the recipe with ranges or choices. Default: the usual keys.")
     ] = None,
     trials: Annotated[int, typer.Option(min=1, max=100_000, help="Recipes in all, with those of earlier calls.")] = 40,
-    folds: Annotated[int, typer.Option(min=1, max=100, help="Blocks before the test block that each is judged on.")] = 3,
+    folds: Annotated[int, typer.Option(min=1, max=100, help="Blocks before the test block that each is judged on.")] = 5,
     seed: SeedOption = 0,
     workers: Annotated[
         int, typer.Option(min=1, max=60, help="Trials side by side; what is proposed depends on how many there are.")

@@ -210,7 +210,7 @@ def tune(
     out: Path | str,
     space: Space | str | None = None,
     trials: int = 40,
-    folds: int = 3,
+    folds: int = 5,
     seed: int = 0,
     workers: int = 1,
     watch: Watch = lambda _, __, ___: None,
