@@ -9,7 +9,7 @@ from crpbot.making.race.score import Pair, Score
 from crpbot.quality.audit.worth import BETTER, CHANCE, deflated, luck_words
 from crpbot.quality.metrics import Mean, percent
 
-HEADINGS = ("contender", "chosen by", "skill", "right", "vs commonest", "ECE", "vs one", "fit", "size")
+HEADINGS = ("contender", "chosen by", "skill", "vs commonest", "ECE", "vs one", "fit", "size")
 EXPLAINED = (
     "Skill is directional log loss of the prior less that of the contender, in thousandths of a nat per row that was not "
     "NEUTRAL (± one block standard error): of the choice folds under “chosen by”, of the test block under “skill”. “vs "
@@ -37,7 +37,7 @@ def table_rows(board: Leaderboard, block: Block) -> Iterator[tuple[str, tuple[st
         marked = f"{name} ←" if name == board.pick else name
         chosen = board.chosen_by.get(block.symbol, {}).get(name)
         if isinstance(answer, str):
-            yield name, (marked, _skill(chosen), "failed", *[""] * 6)
+            yield name, (marked, _skill(chosen), "failed", *[""] * 5)
             continue
         pair = block.pairs.get(ONE_FEATURE, {}).get(name)
         yield name, (marked, _skill(chosen), *_cells(block.scores[name], pair, answer))
@@ -47,7 +47,6 @@ def _cells(score: Score, pair: Pair | None, answer: Answer) -> tuple[str, ...]:
     over = score.over_majority
     return (
         "" if score.skill is None else f"{_skill(score.skill)} ± {_times(1000, score.skill.error)}",
-        percent(score.accuracy.value),
         f"{100 * over.value:+.2f} ± {_times(100, over.error)}".replace("-", "−"),
         "" if score.ece is None else percent(score.ece),
         "" if pair is None else _errors(_best(pair)[1]),
