@@ -1,7 +1,7 @@
 """Run the races that docs/recipes.md shows and write what came out into it and into the README.
 
-`python scripts/make_recipes.py CANDLES` takes a folder with two years of BTC-USD and ETH-USD, and with SOL-USD: some 40 minutes on two
-cores. A race that was cut off goes on when the same command is given again; one that is over is only read.
+`python scripts/make_recipes.py CANDLES` takes a folder with two years of BTC-USD and ETH-USD, and with SOL-USD: some 40 minutes on
+two cores. A race that was cut off goes on when the same command is given again; one that is over is only read.
 """
 
 import json
@@ -42,7 +42,7 @@ def main() -> None:
     }.items():
         page = put(page, mark, content)
     PAGE.write_text(page)
-    README.write_text(put(README.read_text(), "race", "\n\n".join([compact(real), *bullets(real)])))
+    README.write_text(put(README.read_text(), "race", "\n\n".join([compact(real), against(real), *bullets(real), digests(real)])))
 
 
 def race(name: str, *words: str) -> dict[str, Any]:
@@ -130,8 +130,8 @@ def compact(board: Mapping[str, Any]) -> str:
     names = [one["name"] for one in board["contenders"]]
 
     def worth(name: str) -> float:
-        found = [block["contenders"][name].get("skill") for block in blocks]
-        return sum(one["value"] for one in found) if all(found) else -1.0
+        found = [(block["moves"], block["contenders"][name].get("skill")) for block in blocks]
+        return sum(moves * one["value"] for moves, one in found if one) if all(one for _, one in found) else -1e9
 
     head = [f"{block['symbol']}: skill" for block in blocks] + [f"{block['symbol']}: accuracy" for block in blocks]
     lines = ["| contender | " + " | ".join(head) + " |", "| --- " * (len(head) + 1) + "|"]
@@ -143,6 +143,12 @@ def _line(name: str, blocks: Sequence[Mapping[str, Any]], *, picked: bool) -> st
     found = [block["contenders"][name] for block in blocks]
     cells = [cell(one.get(what), times) for what, times in (("skill", 1000), ("over_majority", 100)) for one in found]
     return f"| {name}{' ←' if picked else ''} | {' | '.join(cells)} |"
+
+
+def digests(board: Mapping[str, Any]) -> str:
+    """Return which candles these were."""
+    found = ", ".join(f"{symbol} `{one['sha256'][:12]}…`" for symbol, one in board["data"]["symbols"].items())
+    return f"(SHA-256 of the candles: {found}; race `{board['race'][:12]}…`.)"
 
 
 def cell(mean: Mapping[str, float] | None, times: float) -> str:
