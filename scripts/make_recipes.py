@@ -1,6 +1,6 @@
 """Run the races that docs/recipes.md shows and write what came out into it and into the README.
 
-`python scripts/make_recipes.py CANDLES` takes a folder with two years of BTC-USD and ETH-USD, and with SOL-USD: some 40 minutes on
+`python scripts/make_recipes.py CANDLES` takes a folder with two years of BTC-USD and ETH-USD, and with SOL-USD: 40 minutes on two
 two cores. A race that was cut off goes on when the same command is given again; one that is over is only read.
 """
 
