@@ -597,5 +597,7 @@ def test_as_a_user_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert caught.value.code == 0, done.err
     assert len(done.err.splitlines()) == 1
     assert f"trial {reached}  " in done.err
-    for word in ("fold by fold", "v7", "judge nothing", "crpbot train --recipe", "best.toml", "crpbot diagnose"):
+    for word in ("fold by fold", "v7", "best.toml, which knows of"):
         assert word in done.out
+    for word in ("judge nothing", "crpbot train --recipe", "crpbot diagnose"):  # nobody is sent on with what chance explains
+        assert (word in done.out) == json.loads((out / TRIALS).read_text())["better_than_recipe"]

@@ -121,12 +121,15 @@ def _print(tuned: "Tuned", out: Path, candles: str | None) -> None:
     if tuned.importance:
         lines.append("What mattered: " + ", ".join(f"{key} {share:.0%}" for key, share in tuned.importance.items()) + ".")
     if tuned.recipe is not None:
-        data = "" if candles is None else f" --candles {shlex.quote(candles)}"
+        lines.append(f"written: {out / BEST}, which knows of {tuned.recipe.trials:,} trials.")
+    if tuned.recipe is not None and tuned.better:
+        given = "" if candles is None else f" --candles {shlex.quote(candles)}"
+        given += f" --seed {tuned.seed}" if tuned.seed else ""
         lines.append(
-            f"written: {out / BEST}, which knows of {tuned.recipe.trials:,} trials. Calibration blocks have stopped and chosen "
-            "it, so these numbers judge nothing; the test block, which no trial has seen, does:"
+            "Calibration blocks have stopped and chosen it, so these numbers judge nothing; the test block, which no trial has "
+            "seen, does:"
         )
-        lines.append(f"  crpbot train --recipe {shlex.quote(str(out / BEST))} --symbol {tuned.symbol}{data} --out models")
-        lines.append(f"  crpbot diagnose models/{tuned.symbol}{data}")
+        lines.append(f"  crpbot train --recipe {shlex.quote(str(out / BEST))} --symbol {tuned.symbol}{given} --out models")
+        lines.append(f"  crpbot diagnose models/{tuned.symbol}{given}")
     for line in lines:
         console().print(Text(line), soft_wrap=True)

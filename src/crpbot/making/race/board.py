@@ -300,4 +300,5 @@ def _best_skill(race: Race, source: str, neutral_share: float) -> float | None:
     rule = race.reference.label.rule
     if kind != "synthetic" or rule.kind != "horizon" or rule.horizon != HORIZON:
         return None
-    return MARKETS[name.partition(":")[0]].best_skill(neutral_share)
+    market = MARKETS.get(name.partition(":")[0])
+    return None if market is None else market.best_skill(neutral_share)

@@ -75,6 +75,8 @@ def leaderboard(
             or the candles cannot be used.
 
     """
+    if folds < 1 or tried < 0 or seed < 0:
+        raise RecipeError(f"folds must be at least 1, tried and seed at least 0, found {folds}, {tried} and {seed}; correct them")
     source = (
         candles
         if isinstance(candles, Source)
