@@ -8,10 +8,22 @@ import polars as pl
 import pytest
 from models import quick
 
+from crpbot.dataset.assemble import assemble
+from crpbot.dataset.baselines import best_one_feature_rule
+from crpbot.dataset.labels import DOWN, UP, classify, fit_theta
 from crpbot.factory import audit
+from crpbot.making.fit import fit
 from crpbot.making.model import make_model, train_model
 from crpbot.market.files import read_candles
-from crpbot.market.synthetic import level_noise_best_accuracy, make_market, planted_edge_best_accuracy
+from crpbot.market.synthetic import (
+    level_noise_best_accuracy,
+    make_market,
+    planted_edge,
+    planted_edge_best_accuracy,
+    planted_edge_best_skill,
+)
+from crpbot.model.calibration import softmax
+from crpbot.model.choices import EnsembleChoice
 from crpbot.model.recipe import load_recipe
 from crpbot.model.subject import subject_of
 from crpbot.quality.diagnosis import diagnose_subject
@@ -134,3 +146,26 @@ def test_a_sound_model_of_real_candles_has_no_critical_fault_of_form(real_candle
         "calibration",
     }
     assert "lost-normalizer" not in [cause.code for cause in weigh(diagnosis, "market").causes]
+
+
+@pytest.mark.slow
+def test_what_two_features_show_together_is_found_by_the_network_of_v8_and_by_no_rule_of_one() -> None:
+    candles = planted_edge(np.random.default_rng(0), 100_000, 10.0, points=8, joint=True)
+    recipe = dataclasses.replace(load_recipe("v8"), ensemble=EnsembleChoice())
+    data = assemble(candles, recipe.features.table, recipe.label.rule)
+    blocks = recipe.split.cut(data.time, data.known)
+    y = classify(data.moves, fit_theta(data.moves[blocks.train], recipe.label.rule, neutral_share=0.08))
+    network = fit(recipe, data, y, blocks, seed=0).network
+    p = softmax(network.serve(data.x[blocks.test]))
+
+    # The drift can be read off each candle, so what the network knows can be told without the noise of what came of it.
+    reach = np.log(candles.high / candles.low) - np.abs(np.log(candles.close / candles.open))
+    up = (reach > np.median(reach)) == (np.log(candles.volume) > 2.0)
+    up = up[np.searchsorted(candles.time, data.time[blocks.test])]
+    known = planted_edge_best_accuracy(0.08, points=8) / 0.92
+    truly, said = np.where(up, known, 1 - known), p[:, UP] / (p[:, UP] + p[:, DOWN])
+    skill = np.log(2) + (truly * np.log(said) + (1 - truly) * np.log1p(-said)).mean()
+    assert skill > 0.6 * planted_edge_best_skill(0.08, points=8)
+    rule = best_one_feature_rule(data.x[blocks.train], y[blocks.train], data.names)
+    right = rule.predict(data.x[blocks.test], data.names) == y[blocks.test]
+    assert right.mean() < (p.argmax(1) == y[blocks.test]).mean() - 0.01

@@ -50,7 +50,7 @@ def main(home: str, address: str, threshold: str) -> None:
 
     def health(_: Health) -> None:
         seen.append(resident())
-        if len(seen) % 200 == 0:
+        if len(seen) % 100 == 0:
             sys.stdout.write(json.dumps({"turns": len(seen), "resident": seen[-1]}) + "\n")
             sys.stdout.flush()
 

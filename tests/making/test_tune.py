@@ -590,13 +590,13 @@ def test_as_a_user_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert "an unfinished trial of tune from its beginning" in stderr
     assert all(line.startswith(("trial ", "stopped")) for line in stderr.splitlines())
     reached = len(json.loads((out / TRIALS).read_text())["trials"])
-    monkeypatch.setattr(sys, "argv", ["crpbot", *map(str, words), "--trials", str(reached + 1)])
+    monkeypatch.setattr(sys, "argv", ["crpbot", *map(str, words), "--trials", str(reached + 2)])
     with pytest.raises(SystemExit) as caught:
         main()
     done = capsys.readouterr()
     assert caught.value.code == 0, done.err
-    assert len(done.err.splitlines()) == 1
-    assert f"trial {reached}  " in done.err
+    assert len(done.err.splitlines()) in (1, 2)  # one may have ended in the moment of the Ctrl-C
+    assert f"trial {reached + 1}  " in done.err
     for word in ("fold by fold", "v7", "best.toml, which knows of"):
         assert word in done.out
     for word in ("judge nothing", "crpbot train --recipe", "crpbot diagnose"):  # nobody is sent on with what chance explains

@@ -24,6 +24,10 @@ _ILLUSION, _PERMUTATION = "random-split-illusion", "label-permutation"
 Told = Callable[[str], None]
 
 
+class _TooFewError(Exception):
+    """A recipe needs more rows than there are to train it on again, as an ensemble of many folds does."""
+
+
 def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
     """Train the recipe three times on the newest rows of training and calibration; the test block is left alone.
 
@@ -37,8 +41,8 @@ def refit_checks(pipeline: Pipeline, told: Told) -> tuple[Check, ...]:
         return tuple(Check(name=name, status="unknown", words="its training rows are not known, or too few") for name in names)
     try:
         return _refitted(pipeline, symbol, rows, told)
-    except DatasetError as error:
-        return tuple(Check(name=name, status="unknown", words=_few(error)) for name in names)
+    except _TooFewError as error:
+        return tuple(Check(name=name, status="unknown", words=str(error)) for name in names)
 
 
 def _refitted(pipeline: Pipeline, symbol: str, rows: Part, told: Told) -> tuple[Check, ...]:
@@ -93,8 +97,8 @@ def retrained_check(pipeline: Pipeline, told: Told) -> Check:
     calibration = joined([table.calibration for table in pipeline.tables.values()])
     try:
         again = _fitted(pipeline, pipeline.train, calibration if len(calibration) else pipeline.train, pipeline.test)
-    except DatasetError as error:
-        return Check(name=name, status="unknown", words=_few(error))
+    except _TooFewError as error:
+        return Check(name=name, status="unknown", words=str(error))
     test = pipeline.test
     more = test.mean((pipeline.predicted == test.y).astype(float) - (again == test.y))
     words = (
@@ -132,11 +136,9 @@ def _turned(part: Part) -> Part:
 
 def _fitted(pipeline: Pipeline, train: Part, calibration: Part, test: Part) -> Ints:
     assert pipeline.fit is not None
-    predict = pipeline.fit(*(Dated(part.x, part.y, part.time, part.known) for part in (train, calibration)))
+    try:
+        predict = pipeline.fit(*(Dated(part.x, part.y, part.time, part.known) for part in (train, calibration)))
+    except DatasetError as error:
+        raise _TooFewError(f"it cannot be trained on so few rows: {error}") from None
     classes: Ints = predicted_by(predict, test.x).argmax(axis=1)
     return classes
-
-
-def _few(error: DatasetError) -> str:
-    """Say that a recipe needs more rows, as an ensemble of many folds does."""
-    return f"it cannot be trained on so few rows: {error}"
