@@ -519,6 +519,7 @@ def test_the_best_of_many_must_gain_more_than_that_of_two() -> None:
 
 
 @pytest.mark.parametrize(("trials", "folds"), [(2, 3), (40, 3), (40, 5)])
+@pytest.mark.slow
 def test_a_study_of_pure_noise_is_seldom_called_better(trials: int, folds: int) -> None:
     rng = np.random.default_rng(0)
     noise = [of(*[look(*one) for one in rng.normal(size=(trials, folds))]) for _ in range(2_000)]
