@@ -37,10 +37,8 @@ def serve(asked: TextIO) -> None:
 def call(asked: dict[str, Any]) -> None:
     """Be `crpbot WORDS`, with this environment, in this folder, and end."""
     signal.alarm(LIMIT)
-    for number, (place, flags) in enumerate(
-        ((os.devnull, os.O_RDONLY), (asked["out"], os.O_WRONLY), (asked["err"], os.O_WRONLY))
-    ):
-        opened = os.open(place, flags)
+    for number, place in enumerate((os.devnull, *asked["streams"])):
+        opened = os.open(place, os.O_WRONLY if number else os.O_RDONLY)
         os.dup2(opened, number)
         os.close(opened)
     os.environ.clear()
@@ -51,7 +49,7 @@ def call(asked: dict[str, Any]) -> None:
     try:
         importlib.import_module("crpbot.cli").main()
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

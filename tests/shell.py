@@ -19,18 +19,15 @@ _LOCK = Lock()
 
 def crpbot(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Call `crpbot` and return what it printed, and its exit code."""
-    if not hasattr(os, "fork"):
-        command = [sys.executable, "-m", "crpbot", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
     given = list(map(str, words))
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
-        asked = {
-            "words": given,
-            "cwd": str(cwd or Path.cwd()),
-            "env": dict(os.environ),
-            "out": f"/proc/{os.getpid()}/fd/{out.fileno()}",
-            "err": f"/proc/{os.getpid()}/fd/{err.fileno()}",
-        }
+    if sys.platform != "linux":  # elsewhere a fork of so much is not safe
+        command = [sys.executable, "-m", "crpbot", *given]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [Path(folder, name) for name in ("out", "err")]
+        for stream in streams:
+            stream.touch()
+        asked = {"words": given, "cwd": str(cwd or Path.cwd()), "env": dict(os.environ), "streams": list(map(str, streams))}
         with _LOCK:
             interpreter = _interpreter()
             assert interpreter.stdin is not None
@@ -38,7 +35,7 @@ def crpbot(*words: object, cwd: Path | None = None) -> subprocess.CompletedProce
             interpreter.stdin.write(json.dumps(asked) + "\n")
             interpreter.stdin.flush()
             code = int(interpreter.stdout.readline())
-        printed, complained = (stream.seek(0) or stream.read() for stream in (out, err))
+        printed, complained = (stream.read_text(encoding="utf-8") for stream in streams)
     return subprocess.CompletedProcess(["crpbot", *given], code, printed, complained)
 
 
