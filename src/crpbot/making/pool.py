@@ -150,19 +150,26 @@ def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, "Queue[tuple[int,
     manager = SyncManager(ctx=spawn)
     with deaf():
         manager.start(live_and_die_with_parent)
-    pool = None
     try:
         told = manager.Queue()
-        pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(told,))
-        yield pool, told
+        with processes(workers, _begin, told) as pool:
+            yield pool, told
+    finally:
+        manager.shutdown()
+
+
+@contextmanager
+def processes(workers: int, begin: Callable[..., None], *given: object) -> Iterator[ProcessPoolExecutor]:
+    """Give processes, each of which begins with `begin(*given)`; an error in the block ends them at once, its end when idle."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin, initargs=given)
+    try:
+        yield pool
     except BaseException:
-        for process in list(pool._processes.values() if pool and pool._processes else ()):  # noqa: SLF001  terminate_workers: Python 3.14
+        for process in list(pool._processes.values() if pool._processes else ()):  # noqa: SLF001  terminate_workers: Python 3.14
             process.terminate()
         raise
     finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
-        manager.shutdown()
+        pool.shutdown(cancel_futures=True)
 
 
 def _news(told: "Queue[tuple[int, Any]]") -> Iterator[tuple[int, Any]]:

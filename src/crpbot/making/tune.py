@@ -7,12 +7,10 @@ judgement. Only the test block judges, which no study has seen, and an audit cou
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,13 @@ import numpy as np
 
 from crpbot.disk import locked, write_whole
 from crpbot.errors import DatasetError, RecipeError, TrainingError
-from crpbot.making.pool import deaf, live_and_die_with_parent
+from crpbot.making.pool import deaf, live_and_die_with_parent, processes
 from crpbot.making.space import Space, read_space, with_values
 from crpbot.making.study import Study, open_study
 from crpbot.making.trial import Curve, Look, Question, Trial, before_test, look_at, pose
 from crpbot.market.candles import Candles
-from crpbot.model.choices import EnsembleChoice
-from crpbot.model.recipe import Recipe
+from crpbot.model.choices import MOST_TRIALS, EnsembleChoice
+from crpbot.model.recipe import Recipe, name_after
 from crpbot.model.training import Epoch
 from crpbot.quality.audit.worth import CHANCE, deflated
 from crpbot.quality.metrics import Mean
@@ -36,9 +34,7 @@ FORMAT = "crpbot.tune/1"
 STUDY, BEST, TRIALS = "study.db", "best.toml", "trials.json"
 FEWEST_TO_EXPLAIN = 10
 """Finished trials without which nobody can say which key matters."""
-_MOST_TRIALS = 1_000_000
 _RARE = 1e-4
-_NAME_LENGTH = 41
 _SUFFIX = "-tuned"
 
 Watch = Callable[[int, int, Epoch], None]
@@ -124,12 +120,12 @@ class Tuned:
         found = with_values(self.base, self.best.values)
         return replace(
             found,
-            name=self.base.name[: _NAME_LENGTH - len(_SUFFIX)] + _SUFFIX,
+            name=name_after(self.base.name, _SUFFIX),
             description=(
                 f"{self.base.name} tuned on {self.symbol}: trial {self.best.number} is the best of {len(self.trials)} "
                 f"of {self.space.name}, by {self.folds} calibration blocks."
             ),
-            trials=min(self.base.trials + len(self.trials) - 1, _MOST_TRIALS),  # the base is the first of them
+            trials=min(self.base.trials + len(self.trials) - 1, MOST_TRIALS),  # the base is the first of them
         )
 
     @property
@@ -332,7 +328,6 @@ def _hands(work: _Work, question: Question, workers: int) -> Iterator[_Hands]:
 
         yield here
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(work,))
 
     def away(asked: Sequence[tuple[int, Mapping[str, Any]]], earlier: _Curves, _: Watch) -> Iterator[Look]:
         try:
@@ -346,14 +341,8 @@ def _hands(work: _Work, question: Question, workers: int) -> Iterator[_Hands]:
                 "--workers. The same command goes on with what was finished"
             ) from None
 
-    try:
+    with processes(workers, _begin, work) as pool:
         yield away
-    except BaseException:
-        for process in list(pool._processes.values() if pool._processes else ()):  # noqa: SLF001  terminate_workers: Python 3.14
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _held: tuple[_Work, Question] | None = None

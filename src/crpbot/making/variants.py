@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crpbot.model.recipe import Recipe, recipe_from_dict
-
-_NAME_LENGTH = 41
+from crpbot.model.recipe import Recipe, name_after, recipe_from_dict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +101,7 @@ def variant_recipe(base: Recipe, variant: Variant) -> Recipe:
 
 def variant_name(base: Recipe, variant: Variant) -> str:
     """Return the name of a variant of `base`, of which a long name is cut."""
-    return f"{base.name[: _NAME_LENGTH - 1 - len(variant.name)]}-{variant.name}"
+    return name_after(base.name, f"-{variant.name}")
 
 
 def _chain(variant: Variant) -> tuple[Variant, ...]:

@@ -74,6 +74,14 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights
 
 
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithms of softmax along the last axis, exact for logits of any size."""
+    with np.errstate(all="ignore"):  # what is not finite is refused by whoever asked
+        z = logits - logits.max(axis=-1, keepdims=True)
+        logs: NDArray[np.float64] = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+    return logs
+
+
 def fit_offsets(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the offsets of the classes, shape `(classes,)` with sum 0, that make softmax(logits + offsets) most likely.
 

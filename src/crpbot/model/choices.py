@@ -15,7 +15,9 @@ from crpbot.dataset.splits import Split, split_by_rows
 from crpbot.errors import RecipeError
 
 Precision = Literal["float32", "bfloat16"]
-NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}")
+LONGEST_NAME, MOST_TRIALS = 41, 1_000_000
+"""Letters of a name, and trials of a recipe, at most."""
+NAME = re.compile(rf"[a-z0-9][a-z0-9.-]{{0,{LONGEST_NAME - 1}}}")
 
 
 def between(least: float, most: float) -> Mapping[str, Any]:

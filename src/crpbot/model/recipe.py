@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from crpbot.errors import RecipeError
 from crpbot.model.choices import (
+    LONGEST_NAME,
+    MOST_TRIALS,
     NAME,
     EnsembleChoice,
     FeatureChoice,
@@ -39,7 +41,7 @@ class Recipe:
 
     name: str = field(metadata={"rule": ("small letters, digits, dots and dashes", lambda value: bool(NAME.fullmatch(value)))})
     description: str
-    trials: int = field(default=1, metadata=between(1, 1_000_000))
+    trials: int = field(default=1, metadata=between(1, MOST_TRIALS))
     features: FeatureChoice
     label: LabelChoice
     split: SplitChoice
@@ -80,6 +82,11 @@ def _section(name: str, table: Mapping[str, Any]) -> str:
 
 def _toml(key: str, value: Any) -> str:  # noqa: ANN401
     return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"  # for these types, JSON's notation is TOML's
+
+
+def name_after(name: str, suffix: str) -> str:
+    """Return the name of a recipe that was made of another: with a suffix, before which a long name is cut."""
+    return name[: LONGEST_NAME - len(suffix)] + suffix
 
 
 def builtin_recipes() -> tuple[str, ...]:

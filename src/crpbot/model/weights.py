@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.dataset.labels import CLASSES
-from crpbot.model.calibration import softmax
+from crpbot.model.calibration import log_softmax, softmax
 from crpbot.model.scaler import is_fitted
 
 Floats = NDArray[np.float64]
@@ -268,8 +268,7 @@ def pooled(logits: Floats) -> Floats:
         logits: of each network, shape `(members, n, 3)`, float64.
 
     """
-    below = logits - logits.max(axis=2, keepdims=True)
-    log_p = below - np.log(np.exp(below).sum(axis=2, keepdims=True))
+    log_p = log_softmax(logits)
     top = log_p.max(axis=0)
     average: Floats = np.log(np.exp(log_p - top).mean(axis=0)) + top
     return average

@@ -8,17 +8,17 @@ from typing import Any
 from crpbot.dataset.labels import NEUTRAL
 from crpbot.making.race.contenders import TOLD, Answer
 from crpbot.making.race.protocol import VERSION, digest
-from crpbot.making.race.race import RULE, Leg, Race, Ran, versions
-from crpbot.making.race.score import Judge, Pair, Score
+from crpbot.making.race.race import RULE, Race, Ran, judge_of, versions
+from crpbot.making.race.score import Pair, Score
 from crpbot.market.candles import utc
 from crpbot.market.synthetic import HORIZON, MARKETS
+from crpbot.model.choices import MOST_TRIALS
 from crpbot.model.recipe import Recipe
 from crpbot.quality.audit.worth import CHANCE, deflated
 from crpbot.quality.metrics import Mean
 from crpbot.quality.report.data import finite
 
 FORMAT = "crpbot.leaderboard/1"
-_MOST_TRIALS = 1_000_000
 PRIOR, ONE_FEATURE = "prior", "one-feature"
 
 
@@ -137,7 +137,7 @@ class Leaderboard:
     def picked(self) -> Recipe | None:
         """The recipe that was picked, which knows of all tries; None without one."""
         found = [one.recipe for one in self.race.contenders if one.name == self.pick]
-        return replace(found[0], trials=min(self.trials, _MOST_TRIALS)) if found else None
+        return replace(found[0], trials=min(self.trials, MOST_TRIALS)) if found else None
 
     @property
     def pick(self) -> str | None:
@@ -237,7 +237,7 @@ def add_up(ran: Ran, *, source: str, tried: int) -> Leaderboard:
 
 def _block(ran: Ran, place: tuple[str, int], source: str) -> Block:
     leg, given = ran.legs[place], ran.answers[place]
-    judge = _judge([leg])
+    judge = judge_of([leg])
     answered = {name: [answer] for name, answer in given.items() if isinstance(answer, Answer)}
     against = dict.fromkeys((ran.race.reference.name, ONE_FEATURE, PRIOR))
     neutral = float((leg.truth.y == NEUTRAL).mean())
@@ -257,18 +257,10 @@ def _block(ran: Ran, place: tuple[str, int], source: str) -> Block:
     )
 
 
-def _judge(legs: Sequence[Leg]) -> Judge:
-    return Judge([leg.truth for leg in legs], [leg.ground.shares for leg in legs])
-
-
 def _pooled(ran: Ran, places: Sequence[tuple[str, int]]) -> dict[str, Mean | None]:
     """Return the skill of each contender over several blocks; None where it failed in one of them."""
-    judge = _judge([ran.legs[place] for place in places])
-    skills: dict[str, Mean | None] = {}
-    for one in ran.race.contenders:
-        answers = [answer for place in places if isinstance(answer := ran.answers[place][one.name], Answer)]
-        skills[one.name] = judge.skill(judge.gains(answers)) if len(answers) == len(places) else None
-    return skills
+    judge = judge_of([ran.legs[place] for place in places])
+    return {one.name: judge.skill_of([ran.answers[place][one.name] for place in places]) for one in ran.race.contenders}
 
 
 def _trials(race: Race, tried: int) -> int:
@@ -285,7 +277,7 @@ def _edge(ran: Ran, pick: str | None, trials: int) -> Edge | None:
     answers = [answer for place in places if pick is not None and isinstance(answer := ran.answers[place][pick], Answer)]
     if not answers or len(answers) < len(places):
         return None
-    judge = _judge([ran.legs[place] for place in places])
+    judge = judge_of([ran.legs[place] for place in places])
     skill = judge.skill(judge.gains(answers))
     if skill is None:
         return None

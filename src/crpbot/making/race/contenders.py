@@ -22,7 +22,7 @@ from crpbot.dataset.splits import Split
 from crpbot.errors import TrainingError
 from crpbot.making.race.protocol import Ground, digest
 from crpbot.market.candles import Candles
-from crpbot.model.calibration import fit_temperature
+from crpbot.model.calibration import fit_temperature, log_softmax
 from crpbot.model.recipe import Recipe
 from crpbot.model.weights import Scaling
 from crpbot.quality.metrics import Floats, Ints, shares
@@ -46,7 +46,8 @@ BOOSTING = {
 """Settings of scikit-learn, not searched for: the defaults, but smaller steps and larger leaves, since neighbouring rows repeat
 each other, and about a minute of work on 735,000 rows."""
 
-_NO_LEARNERS = ("majority", "prior")
+NO_LEARNERS = ("majority", "prior")
+"""Contenders that look at no candle."""
 _LEAST = 1e-12
 """A share that is never quite 0, since its logarithm is taken."""
 _AT_ONCE = 65_536
@@ -171,7 +172,7 @@ def compete(
     field = _Field(
         contender, data, ground.labels(data, blocks), blocks, compact(ground.rows(data)), ground.shares, seed, told, state
     )
-    if contender.baseline not in _NO_LEARNERS and (classes := np.unique(field.training[1])).size < 2:
+    if contender.baseline not in NO_LEARNERS and (classes := np.unique(field.training[1])).size < 2:
         raise TrainingError(
             f"the training rows must have two classes to learn from, found {CLASSES[classes[0]]} alone; bring candles that move"
         )
@@ -193,14 +194,6 @@ def compete(
         note=said.note,
         trouble=said.trouble,
     )
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """Return the logarithms of softmax(logits), shape `(n, classes)`, exact for logits of any size."""
-    with np.errstate(all="ignore"):  # what is not finite is refused by whoever asked
-        z = logits - logits.max(axis=1, keepdims=True)
-        logs: Floats = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    return logs
 
 
 def log_shares(of: NDArray[np.float64] | tuple[float, ...]) -> Floats:

@@ -239,7 +239,8 @@ def _answers(
 ) -> Answers:
     """Return what everybody answers on some legs; what is on disk is read, and not asked again."""
     tasks = {(place, one.name): _task(race, out, legs[place].ground, one) for place in places for one in race.contenders}
-    missing = [task for task in tasks.values() if _read_answer(task) is None]
+    found = {place: _read_answer(task) for place, task in tasks.items()}
+    missing = [task for place, task in tasks.items() if found[place] is None]
 
     def given(task: Task) -> Candles:
         return legs[task.ground.symbol, task.ground.fold].candles
@@ -247,7 +248,7 @@ def _answers(
     missing.sort(key=lambda task: -effort(task.contender, len(given(task))))
     if missing:
         needed = max(memory_of(task.contender.recipe, len(given(task))) for task in missing)
-        found = run_tasks(
+        ended = run_tasks(
             _do,
             missing,
             given=given,
@@ -255,12 +256,14 @@ def _answers(
             watch=watch,
             done=done,
         )
-        for result in found.values():
+        for result in ended.values():
             if isinstance(result, CrpbotError):
                 raise result
     answers: dict[tuple[str, int], dict[str, Answer | str]] = {place: {} for place in places}
     for (place, name), task in tasks.items():
-        answer = _read_answer(task)
+        answer = found[place, name]
+        if answer is None:
+            answer = _read_answer(task)
         if answer is None:
             raise CrpbotError(f"{task.file} must hold the answer that was just written, found none; check the disk")
         answers[place][name] = answer
@@ -302,12 +305,10 @@ def _choose(
     race: Race, out: Path, legs: Sequence[Leg], answers: Sequence[Mapping[str, Answer | str]], now: Callable[[], int]
 ) -> Mapping[str, Any]:
     """Pick a recipe by the choice folds and write it down; a choice that is there already is kept."""
-    judge = Judge([leg.truth for leg in legs], [leg.ground.shares for leg in legs])
+    judge = judge_of(legs)
     entries = []
     for one in race.contenders:
-        given = [some[one.name] for some in answers]
-        whole = [answer for answer in given if isinstance(answer, Answer)]
-        skill = judge.skill(judge.gains(whole)) if len(whole) == len(given) else None
+        skill = judge.skill_of([some[one.name] for some in answers])
         known = None if skill is None else {"value": skill.value, "error": skill.error}
         entries.append({"contender": one.name, "may_be_picked": one.baseline is None, "skill": known})
     able = [entry for entry in entries if entry["may_be_picked"] and entry["skill"] is not None]
@@ -325,6 +326,11 @@ def _choose(
                 f"{choice[what]!r}; choose another --out"
             )
     return kept
+
+
+def judge_of(legs: Sequence[Leg]) -> Judge:
+    """Return who judges the answers to some legs, all of them together."""
+    return Judge([leg.truth for leg in legs], [leg.ground.shares for leg in legs])
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.dataset.labels import NEUTRAL
-from crpbot.making.race.contenders import Answer, log_shares, log_softmax
+from crpbot.making.race.contenders import Answer, log_shares
 from crpbot.making.race.protocol import Truth
+from crpbot.model.calibration import log_softmax
 from crpbot.quality.bootstrap import Resamples, resample
 from crpbot.quality.metrics import Floats, Mean, directional_row_loss, log_loss_of_logits, shares
 from crpbot.quality.reliability import n_bins, reliability
@@ -105,6 +106,11 @@ class Judge:
     def skill(self, gains: Floats | None) -> Mean | None:
         """Return the mean gain of the rows that were not NEUTRAL; None where there is none."""
         return None if gains is None or not self.moved.any() else self.resamples.mean(gains, rows=self.moved)
+
+    def skill_of(self, answers: Sequence[Answer | str]) -> Mean | None:
+        """Return the skill of one contender, with an answer for each block; None where it has none for one of them."""
+        whole = [answer for answer in answers if isinstance(answer, Answer)]
+        return self.skill(self.gains(whole)) if len(whole) == len(answers) else None
 
     def score(self, answers: Sequence[Answer]) -> Score:
         """Judge one contender, with an answer for each block."""

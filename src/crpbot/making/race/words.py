@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from crpbot.making.race.board import ONE_FEATURE, PRIOR, Block, Leaderboard
-from crpbot.making.race.contenders import Answer
+from crpbot.making.race.contenders import NO_LEARNERS, Answer
 from crpbot.making.race.score import Pair, Score
 from crpbot.quality.audit.worth import BETTER, CHANCE, deflated, luck_words
 from crpbot.quality.metrics import Mean, percent
@@ -16,8 +16,6 @@ EXPLAINED = (
     "commonest” is accuracy less that of the commonest class in hindsight, in points; “vs one” is the better of skill and "
     "accuracy against the best one-feature rule, in paired block standard errors."
 )
-_RULES = ("majority", PRIOR)
-"""Contenders that look at no candle: nobody asks whether they beat the prior."""
 
 
 def ranked(block: Block) -> list[str]:
@@ -80,7 +78,7 @@ def beating(block: Block, other: str, called: str, *, symbols: int) -> str:
     """
     if other not in block.pairs:
         return f"{called} gave no answer, so nobody can be compared with it."
-    pairs = {name: pair for name, pair in _against(block, other).items() if name not in _RULES and name != other}
+    pairs = {name: pair for name, pair in _against(block, other).items() if name not in NO_LEARNERS and name != other}
     if pairs and all(math.isnan(_best(pair)[1].errors) for pair in pairs.values()):
         return f"nobody can say who beats {called}: the rows are too few to know how well anything is known."
     tries = 2 * len(pairs) * symbols  # each may be ahead in skill or in accuracy
