@@ -20,7 +20,7 @@ SOURCE = ROOT / "src" / "crpbot"
 MODULES = sorted(SOURCE.rglob("*.py"))
 RUNGS = [
     *("errors", "disk", "market", "dataset", "model", "quality", "registry"),
-    *("signals", "making", "factory", "upkeep", "doctor", "live", "cloud", "cli", "__main__"),
+    *("signals", "making", "factory", "upkeep", "doctor", "live", "cloud", "web", "cli", "__main__"),
 ]
 
 
