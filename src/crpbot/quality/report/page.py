@@ -5,7 +5,7 @@ from html import escape
 
 from crpbot.quality.report.svg import Chart
 
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--fg:#1b1f24;--bg:#fff;--soft:#59636e;--rule:#d1d9e0;--panel:#f6f8fa;
 --down:#b35900;--neutral:#6e7781;--up:#0b62c4;--good:#1a7f37;--bad:#c62828}
 @media (prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9198a1;--rule:#3d444d;--panel:#151b23;--down:#f0883e;
@@ -35,7 +35,7 @@ def page(title: str, body: Iterable[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>{''.join(body)}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>{''.join(body)}</body></html>\n"
     )
 
 

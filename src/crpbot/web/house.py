@@ -1,0 +1,309 @@
+"""Everything that the pages show, read from the home folder: nothing here changes anything."""
+
+import json
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import time as clock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from crpbot.dataset.drift import LastDay
+from crpbot.dataset.features.compute import compute_features
+from crpbot.errors import CandleError, CrpbotError
+from crpbot.live.service import HEALTH, JOURNAL
+from crpbot.live.trail import read_trail, trail_version
+from crpbot.market.candles import MINUTE, Candles
+from crpbot.market.source import Source, open_source
+from crpbot.registry.entries import Entry
+from crpbot.registry.ledger import Line
+from crpbot.registry.registry import Registry
+from crpbot.signals.signal import drift_of
+from crpbot.web.setting import Setting
+
+if TYPE_CHECKING:
+    from crpbot.live.journal import Journal
+    from crpbot.model.checkpoint import Checkpoint
+
+T = TypeVar("T")
+NOTHING = Candles(*(np.zeros(0, kind) for kind in (np.int64, *[np.float64] * 5)))
+"""No candles."""
+_FORGOTTEN_AFTER = 300_000
+"""Milliseconds after which candles on the disk are read again."""
+_DAY = 24 * 60
+
+
+class Remembered:
+    """Results by name, each good as long as its version is the same. Threads may share it; one computes, the others wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._found: dict[Hashable, tuple[Hashable, Any]] = {}
+
+    def get(self, name: Hashable, version: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` gave for this version; an error is not remembered."""
+        with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
+            known = self._found.get(name)
+            if known is None or known[0] != version:
+                known = (version, make())
+                self._found[name] = known
+            found: T = known[1]
+            return found
+
+    def forget(self, name: Hashable) -> Any:  # noqa: ANN401
+        """Return what is remembered, or None, and remember it no more."""
+        with self._lock:
+            return self._found.pop(name, (None, None))[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """How `crpbot live` is, as its sign of life says.
+
+    Attributes:
+        time: of the sign, in milliseconds of UTC.
+        age: seconds since it was given.
+        well: whether nothing is wrong.
+        problems: by market; those of the whole have no market, "".
+
+    """
+
+    time: int
+    age: float
+    well: bool
+    problems: Mapping[str, str]
+
+
+class House:
+    """One home folder, as the pages see it. Threads may share it.
+
+    Args:
+        setting: where everything is.
+
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.kept = Remembered()
+
+    def now(self) -> int:
+        """Return the time in milliseconds of UTC; of a demo, that of the recording."""
+        return self.setting.now()
+
+    # What has changed
+
+    def versions(self) -> dict[str, Hashable]:
+        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`."""
+        home = self.setting.home
+        return {
+            "models": _stamp(home / "registry" / "ledger.jsonl"),
+            "candles": trail_version(self.trail),
+            "signals": self._journal_version(),
+            "health": _stamp(self._live / HEALTH),
+        }
+
+    def _journal_version(self) -> Hashable:
+        """Return what changes when the journal does; of a server it is a clock of two seconds."""
+        file = self.journal_file
+        if file is not None:
+            return _stamp(file), _stamp(file.with_name(file.name + "-wal"))
+        return self.setting.now() // 2_000
+
+    # Models
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of the home folder."""
+        return Registry(self.setting.home / "registry")
+
+    def lines(self) -> tuple[Line, ...]:
+        """Return every decision, oldest first.
+
+        Raises:
+            RegistryError: the ledger was altered.
+
+        """
+        return self.kept.get("lines", _stamp(self.registry.path), self.registry.lines)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return every model that the registry knows, live ones first."""
+        return self.kept.get("entries", _stamp(self.registry.path), lambda: self.registry.entries(every=True))
+
+    def entry(self, sha256: str) -> Entry | None:
+        """Return the model with that digest, or with that beginning of one, of at least 12 characters."""
+        found = [one for one in self.entries() if len(sha256) >= 12 and one.sha256.startswith(sha256)]
+        return found[0] if len(found) == 1 else None
+
+    def judgement(self, entry: Entry) -> Mapping[str, Any] | None:
+        """Return what was measured of a model last, as `diagnosis.json` says it; None where nothing is kept.
+
+        Raises:
+            RegistryError: what is kept was altered.
+
+        """
+
+        def read() -> Mapping[str, Any] | None:
+            if entry.diagnosis_sha256 is None:
+                return None
+            found: Mapping[str, Any] = json.loads(self.registry.judgement(entry))
+            return found
+
+        return self.kept.get(("judgement", entry.sha256), entry.diagnosis_sha256, read)
+
+    def speaker(self, entry: Entry) -> "Checkpoint":
+        """Return what a model is served from, ready to predict."""
+        return self.kept.get(("speaker", entry.sha256), entry.onnx_sha256, lambda: self.registry.speaker(entry))
+
+    # Signals
+
+    @property
+    def journal_file(self) -> Path | None:
+        """The file of the journal; None where it is on a server."""
+        from crpbot.live.address import read_address  # noqa: PLC0415  an extra
+
+        return read_address(self.setting.journal or self.setting.home / JOURNAL).file
+
+    def journal(self) -> "Journal | None":
+        """Return the journal; None where nobody has ever written one: to look does not make it.
+
+        Raises:
+            JournalError: it cannot be reached, or is none.
+
+        """
+        from crpbot.live.journal import open_journal  # noqa: PLC0415  an extra
+
+        file = self.journal_file
+        if file is not None and not file.exists():
+            return None
+        return self.kept.get("journal", True, lambda: open_journal(self.setting.journal or self.setting.home / JOURNAL))
+
+    def close(self) -> None:
+        """Close the journal."""
+        from crpbot.live.journal import Journal  # noqa: PLC0415  an extra
+
+        found = self.kept.forget("journal")
+        if isinstance(found, Journal):
+            found.close()
+
+    # Candles
+
+    @property
+    def _live(self) -> Path:
+        return self.setting.home / "live"
+
+    @property
+    def trail(self) -> Path:
+        """Where the runtime leaves the last candles of each market."""
+        return self._live / "candles"
+
+    def source(self) -> Source | None:
+        """Return where candles are kept; None where there is nothing of the kind."""
+
+        def look() -> Source | None:
+            try:
+                return open_source(self.setting.candles)
+            except (CandleError, OSError):
+                return None
+
+        return self.kept.get("source", self.now() // _FORGOTTEN_AFTER, look)
+
+    def symbols(self) -> tuple[str, ...]:
+        """Return every market that there is something of: a model first, then candles."""
+        source = self.source()
+        found = [*(one.symbol for one in self.entries()), *(source.symbols if source else ())]
+        return tuple(dict.fromkeys(sorted(found, key=lambda one: (one not in found[: len(self.entries())], one))))
+
+    def recorded(self, symbol: str) -> Candles:
+        """Return all candles on the disk, also those that a demo does not know yet; none where there are none."""
+        source = self.source()
+        if source is None or symbol not in source.symbols:
+            return NOTHING
+        return self.kept.get(("candles", symbol), self.now() // _FORGOTTEN_AFTER, lambda: _read(source, symbol))
+
+    def known_until(self) -> int:
+        """Return the open time before which a candle must be to be known, in milliseconds of UTC."""
+        until = self.setting.until
+        return int(np.iinfo(np.int64).max) if until is None else until()
+
+    def candles(self, symbol: str, *, count: int = 1_500, before: int | None = None) -> Candles:
+        """Return the newest candles of a market, of the disk and of the runtime.
+
+        Args:
+            symbol: of the market.
+            count: at most so many.
+            before: only those that opened before, in milliseconds of UTC.
+
+        """
+        heard, kept = read_trail(self.trail, symbol), self.recorded(symbol)
+        stop = self.known_until() if before is None else min(before, self.known_until())
+        heard = _last(heard, stop, count)
+        kept = _last(kept, min(stop, int(heard.time[0])) if len(heard) else stop, count - len(heard))
+        return _joined(kept, heard)
+
+    def drift(self, entry: Entry) -> tuple[str, float] | None:
+        """Return the input of a model that is farthest from its training mean over the last day, and by how many deviations."""
+        newest = self.candles(entry.symbol, count=1)
+        if not len(newest):
+            return None
+
+        def look() -> tuple[str, float] | None:
+            speaker = self.speaker(entry)
+            recent = self.candles(entry.symbol, count=_DAY + speaker.feature_set.warm_up)
+            found = compute_features(recent, speaker.feature_set)
+            day = LastDay()
+            for row, x in zip(found.rows.tolist(), found.values, strict=True):
+                day.take(int(recent.time[row]), x)
+            return drift_of(speaker, day.mean())
+
+        return self.kept.get(("drift", entry.sha256), int(newest.time[-1]) // (10 * MINUTE), look)
+
+    # The runtime
+
+    def runtime(self) -> Runtime | None:
+        """Return the last sign of life of the runtime; None where there never was one."""
+        try:
+            plain = json.loads((self._live / HEALTH).read_text(encoding="utf-8"))
+            markets, time = plain["markets"], int(plain["time"])
+            problems = {symbol: str(one["problem"]) for symbol, one in markets.items() if one["problem"]}
+            if plain["problems"]:
+                problems[""] = "; ".join(map(str, plain["problems"]))
+            return Runtime(
+                time=time, age=max(0.0, clock() - float(plain["written"])), well=not problems, problems=problems
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _read(source: Source, symbol: str) -> Candles:
+    try:
+        return source.read(symbol)
+    except (CrpbotError, OSError):
+        return NOTHING
+
+
+def _last(candles: Candles, stop: int, count: int) -> Candles:
+    """Return the last `count` candles that opened before `stop`."""
+    end = int(np.searchsorted(candles.time, stop))
+    return candles[max(0, end - max(count, 0)) : end]
+
+
+def _joined(older: Candles, newer: Candles) -> Candles:
+    if not len(older) or not len(newer):
+        return newer if len(newer) else older
+    names = ("time", "open", "high", "low", "close", "volume")
+    return Candles(*(np.concatenate([getattr(older, name), getattr(newer, name)]) for name in names))
+
+
+def _stamp(path: Path) -> Hashable:
+    """Return what changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,315 @@
+"""The overview: how each market is, and what needs attention first."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
+
+from crpbot.errors import CrpbotError
+from crpbot.live.health import TOO_OLD
+from crpbot.market.candles import MINUTE, Candles
+from crpbot.quality.trust import Trust, trust
+from crpbot.registry.entries import Entry
+from crpbot.upkeep import SOON
+from crpbot.web.house import House
+from crpbot.web.render import render
+
+router = APIRouter()
+DAY = 24 * 60 * MINUTE
+DRAWN = 360
+"""Candles of the small line: six hours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """Something that somebody should look at.
+
+    Attributes:
+        rank: 0 is the gravest.
+        symbol: of the market; "" for the whole.
+        words: what is wrong, and what to do.
+        link: to the page that tells more.
+
+    """
+
+    rank: int
+    symbol: str
+    words: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastSignal:
+    """The last signal of a market."""
+
+    id: int
+    candle: int
+    side: str
+    confidence: float
+    stage: str
+    outcome: str | None
+    hit: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What confidence promised while live, and what came true: of the checks, which do not overlap.
+
+    Attributes:
+        n: predictions that count.
+        said, came_true: mean confidence, and the share that came true; None without any.
+        interval: of that share, 95 %.
+        alarm: whether the model has been shown to promise too much.
+        words: the same in one sentence.
+
+    """
+
+    n: int
+    said: float | None
+    came_true: float | None
+    interval: tuple[float, float] | None
+    alarm: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """How one market is.
+
+    Attributes:
+        symbol: of it.
+        stage: of the model that speaks; `candidate` or `retired` where none may; None where there is none.
+        sha256, recipe: of that model.
+        since: when it got that stage, in milliseconds of UTC, like all times here.
+        proven_until, expires: until when it was proven, and when it may not speak any more.
+        accuracy, majority_accuracy, over_majority, error: on rows that it had not seen, and the difference with its error.
+        ece: calibration error there.
+        reason: why it has that stage.
+        last: its last signal.
+        promise: what became of what it said.
+        drift: the input farthest from what it has learned over the last day, and by how many training deviations.
+        drift_limit: of its recipe.
+        candle: open time of the newest candle.
+        close: of that candle.
+        change: of the close over the last 24 hours, as a fraction.
+        others: models of the market beside it.
+
+    """
+
+    symbol: str
+    stage: str | None = None
+    sha256: str | None = None
+    recipe: str | None = None
+    since: int | None = None
+    proven_until: int | None = None
+    expires: int | None = None
+    accuracy: float | None = None
+    majority_accuracy: float | None = None
+    over_majority: float | None = None
+    error: float | None = None
+    ece: float | None = None
+    reason: str = ""
+    last: LastSignal | None = None
+    promise: Promise | None = None
+    drift: tuple[str, float] | None = None
+    drift_limit: float | None = None
+    candle: int | None = None
+    close: float | None = None
+    change: float | None = None
+    others: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """All of it.
+
+    Attributes:
+        time: that it is of, in milliseconds of UTC.
+        attention: gravest first.
+        markets: with a live model first.
+        runtime: how the runtime is, in words.
+        runtime_well: whether nothing is wrong with it; None where it does not run.
+
+    """
+
+    time: int
+    attention: tuple[Attention, ...]
+    markets: tuple[Market, ...]
+    runtime: str
+    runtime_well: bool | None
+
+
+class Desk:
+    """Keeps the overview at hand: whoever asks gets the last one, and a new one is made when something has changed."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._lock = threading.Lock()
+        self._made: tuple[Any, Overview, dict[str, Candles]] | None = None
+
+    def fresh(self) -> bool:
+        """Return whether nothing has changed since the last one."""
+        return self._made is not None and self._made[0] == self._version()
+
+    def last(self) -> tuple[Overview, dict[str, Candles]] | None:
+        """Return the last one, with the candles of the small lines; None before the first."""
+        return None if self._made is None else self._made[1:]
+
+    def make(self) -> tuple[Overview, dict[str, Candles]]:
+        """Make one now, unless the last one is as good; threads wait for each other."""
+        with self._lock:
+            if not self.fresh():
+                version = self._version()
+                self._made = (version, *look(self._house))
+            assert self._made is not None
+            return self._made[1:]
+
+    def _version(self) -> object:
+        return self._house.versions(), self._house.now() // 60_000
+
+
+def look(house: House) -> tuple[Overview, dict[str, Candles]]:
+    """Return the overview of a home folder, and the newest candles by market."""
+    attention: list[Attention] = []
+    entries: tuple[Entry, ...] = ()
+    try:
+        house.lines()
+        entries = house.entries()
+    except CrpbotError as error:
+        attention.append(Attention(rank=0, symbol="", words=f"Nobody may speak: {error}", link="/models"))
+    markets, drawn = [], {}
+    for symbol in house.symbols():
+        own = [entry for entry in entries if entry.symbol == symbol]
+        try:
+            market, drawn[symbol] = _market(house, symbol, own)
+        except CrpbotError as error:
+            market = Market(symbol=symbol)
+            attention.append(Attention(rank=0, symbol=symbol, words=str(error), link="/models"))
+        markets.append(market)
+        attention += _needs(market, house.now())
+    words, well = _runtime(house, attention, speaks=any(one.stage in {"live", "shadow"} for one in markets))
+    order = {"live": 0, "shadow": 1, "candidate": 2, "retired": 3, None: 4}
+    markets.sort(key=lambda one: (order[one.stage], one.symbol))
+    attention.sort(key=lambda one: (one.rank, one.symbol))
+    found = Overview(
+        time=house.now(), attention=tuple(attention), markets=tuple(markets), runtime=words, runtime_well=well
+    )
+    return found, drawn
+
+
+def _market(house: House, symbol: str, own: list[Entry]) -> tuple[Market, Candles]:
+    candles = house.candles(symbol, count=24 * 60 + 1)
+    seen: dict[str, Any] = {"symbol": symbol, "others": max(0, len(own) - 1)}
+    if len(candles):
+        seen |= {"candle": int(candles.time[-1]), "close": float(candles.close[-1])}
+        if int(candles.time[0]) == int(candles.time[-1]) - DAY:
+            seen["change"] = float(candles.close[-1] / candles.close[0] - 1)
+    if own:
+        seen |= _model(house, own[0])
+    return Market(**seen), candles[-DRAWN:]
+
+
+def _model(house: House, entry: Entry) -> dict[str, Any]:
+    measured = (house.judgement(entry) or {}).get("metrics", {})
+    over = measured.get("over_majority") or {}
+    seen: dict[str, Any] = {
+        "stage": entry.stage,
+        "sha256": entry.sha256,
+        "recipe": entry.recipe,
+        "since": entry.since,
+        "proven_until": entry.proven_until,
+        "expires": entry.expires,
+        "reason": entry.reason,
+        "accuracy": measured.get("accuracy"),
+        "majority_accuracy": measured.get("majority_accuracy"),
+        "over_majority": over.get("value"),
+        "error": over.get("error"),
+        "ece": measured.get("ece"),
+    }
+    if entry.stage in {"live", "shadow"}:
+        recipe = house.speaker(entry).recipe
+        seen |= {"drift": house.drift(entry), "drift_limit": recipe.serving.drift_limit if recipe else None}
+    journal = house.journal()
+    if journal is not None:
+        (last, *_) = (*journal.signals(entry.symbol, limit=1), None)
+        seen["promise"] = promise(house, entry.sha256, entry.symbol)
+        if last is not None:
+            became = last.outcome
+            seen["last"] = LastSignal(
+                id=last.id,
+                candle=last.candle,
+                side=last.side,
+                confidence=last.confidence,
+                stage=last.stage,
+                outcome=None if became is None else became.outcome,
+                hit=None if became is None else became.hit,
+            )
+    return seen
+
+
+def promise(house: House, sha256: str, symbol: str) -> Promise | None:
+    """Return what became of what a model said, by its checks; None without a journal. Looked at again after each new answer."""
+    journal = house.journal()
+    if journal is None:
+        return None
+
+    def ask() -> Trust:
+        return trust(journal.predictions(sha256, symbol))
+
+    found = house.kept.get(("promise", sha256, symbol), house.versions()["signals"], ask)
+    return Promise(
+        n=found.n, said=found.said, came_true=found.came_true, interval=found.interval, alarm=found.alarm, words=found.words
+    )
+
+
+def _needs(market: Market, now: int) -> list[Attention]:
+    """Return what is wrong with one market."""
+    found: list[tuple[int, str]] = []
+    if market.promise is not None and market.promise.alarm and market.stage in {"live", "shadow"}:
+        found.append((1, f"Its confidence is not what it promises: {market.promise.words}."))
+    if market.stage == "live" and market.expires is not None:
+        if now >= market.expires:
+            found.append((1, "Its model has expired and may not speak. Promote it again on later candles, or retrain it."))
+        elif now >= market.expires - SOON * DAY:
+            found.append((3, f"Its model expires in {(market.expires - now) / DAY:.0f} days. Retrain it: crpbot retrain."))
+    if market.drift is not None and market.drift_limit is not None and abs(market.drift[1]) > market.drift_limit:
+        name, away = market.drift
+        found.append((2, f"The market has left what the model learned: {name} is {away:+.1f} training deviations off. It is silent."))
+    if market.stage == "candidate":
+        found.append((4, f"Its model may not speak: {market.reason}."))
+    link = f"/models/{market.sha256}" if market.sha256 else "/data"
+    return [Attention(rank=rank, symbol=market.symbol, words=words, link=link) for rank, words in found]
+
+
+def _runtime(house: House, attention: list[Attention], *, speaks: bool) -> tuple[str, bool | None]:
+    runtime = house.runtime()
+    if runtime is None or runtime.age > TOO_OLD:
+        words = "crpbot live does not run here" if runtime is None else f"crpbot live was last heard of {runtime.age / 60:,.0f} min ago"
+        if speaks:
+            attention.append(Attention(rank=2, symbol="", words=f"Nobody listens to the market: {words}.", link="/signals"))
+        return words, None
+    for symbol, problem in runtime.problems.items():
+        attention.append(Attention(rank=1, symbol=symbol, words=problem, link="/signals"))
+    return ("crpbot live is well" if runtime.well else "crpbot live has trouble"), runtime.well
+
+
+@router.get("/", response_class=HTMLResponse, include_in_schema=False)
+async def page(request: Request) -> HTMLResponse:
+    """Show the overview."""
+    seen, drawn = await _newest(request)
+    return render(request, "overview.html", seen=seen, drawn=drawn)
+
+
+@router.get("/api/overview", tags=["overview"])
+async def overview(request: Request) -> Overview:
+    """Return how each market is, and what needs attention first."""
+    return (await _newest(request))[0]
+
+
+async def _newest(request: Request) -> tuple[Overview, dict[str, Candles]]:
+    desk: Desk = request.app.state.desk
+    return desk.last() or await run_in_threadpool(desk.make)
+

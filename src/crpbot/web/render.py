@@ -1,0 +1,142 @@
+"""Pages: templates, and the words for numbers and times that all of them share."""
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from crpbot import __version__
+from crpbot.market.candles import Candles, utc
+from crpbot.quality.metrics import percent
+from crpbot.web.security import Visitor
+
+if TYPE_CHECKING:
+    from crpbot.web.house import House
+
+NAVIGATION = (
+    ("/", "Overview"),
+    ("/signals", "Signals"),
+    ("/models", "Models"),
+    ("/data", "Data"),
+    ("/jobs", "Jobs"),
+    ("/diagnose", "Diagnose"),
+)
+"""The pages, in the order of a day's look."""
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Return who asks."""
+    found: Visitor = request.state.visitor
+    return found
+
+
+def house_of(request: Request) -> "House":
+    """Return the home folder that the pages show."""
+    found: House = request.app.state.house
+    return found
+
+
+def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401
+    """Return a page; everything in `values` is escaped, but for `Markup`."""
+    house, visitor = house_of(request), visitor_of(request)
+    text = (
+        _templates()
+        .get_template(template)
+        .render(
+            **values,
+            here=request.url.path,
+            navigation=NAVIGATION,
+            visitor=visitor,
+            can_login=request.app.state.doorman.has_token,
+            banner=house.setting.words,
+            now=house.now(),
+            version=__version__,
+        )
+    )
+    return HTMLResponse(text, status)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(loader=PackageLoader("crpbot.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.filters |= {
+        "utc": utc,
+        "percent": percent,
+        "points": points,
+        "price": price,
+        "ago": ago,
+        "span": span,
+        "sparkline": sparkline,
+    }
+    return found
+
+
+def points(share: float | None) -> str:
+    """Return a difference of shares in points.
+
+    >>> points(-0.0123), points(None)
+    ('−1.2 points', 'unknown')
+    """
+    return "unknown" if share is None else f"{100 * share:+.1f} points".replace("-", "−")
+
+
+def price(value: float | None) -> str:
+    """Return a price with as many digits as it needs.
+
+    >>> price(104512.3), price(3.14159), price(0.00001234), price(None)
+    ('104,512.30', '3.1416', '0.00001234', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    if value >= 100 or value == 0:
+        return f"{value:,.2f}"
+    digits = max(4, 3 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:,.{digits}f}"
+
+
+def span(seconds: float | None) -> str:
+    """Return how long something is, in its largest unit.
+
+    >>> [span(seconds) for seconds in (12, 90, 7_500, 200_000, None)]
+    ['12 s', '1 min', '2 h', '2 days', 'unknown']
+    """
+    if seconds is None:
+        return "unknown"
+    for unit, long in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if abs(seconds) >= long * (2 if unit == "days" else 1):
+            return f"{int(seconds / long)} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def ago(time: int | None, now: int) -> str:
+    """Return how long ago a time of milliseconds was.
+
+    >>> ago(0, 7_500_000), ago(7_500_000, 0), ago(None, 0)
+    ('2 h ago', 'in 2 h', 'never')
+    """
+    if time is None:
+        return "never"
+    return f"{span((now - time) / 1_000)} ago" if now >= time else f"in {span((time - now) / 1_000)}"
+
+
+def sparkline(candles: Candles, words: str) -> Markup:
+    """Return the closes of candles as a small line; `words` say what it is to those who do not see it."""
+    if len(candles) < 2:
+        return Markup("")
+    close = candles.close
+    low, high = float(close.min()), float(close.max())
+    x = np.linspace(0, 240, len(close))
+    y = 46 - 44 * (close - low) / ((high - low) or 1.0)
+    drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    template = '<svg class="spark" viewBox="0 0 240 48" preserveAspectRatio="none" role="img" aria-label="{}"><polyline points="{}"/></svg>'
+    return Markup(template).format(words, drawn)  # noqa: S704  a constant, whose places are escaped
+
+
+def static_version() -> str:
+    """Return what changes when a file that browsers keep does."""
+    return f"{__version__}-{sum(len(one.read_bytes()) for one in files('crpbot.web').joinpath('static').iterdir() if one.is_file())}"

@@ -1,0 +1,274 @@
+"""Who may come in, and what a page may do: everything passes here before any room of the dashboard hears of it.
+
+The dashboard listens on this machine only, unless it is told otherwise, and then whoever wants to see anything needs the token. To
+change something one has to be logged in, everywhere. A form counts only when it comes from a page of ours: by what the browser says
+of its origin, and by a word that only our pages of this visitor hold. A page may load nothing from elsewhere and run no script that
+is written into it.
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from time import monotonic
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from crpbot.web.setting import Setting
+
+COOKIE = "crpbot"
+LASTS = 12 * 3600.0
+"""Seconds that a login lasts."""
+TRIES, WITHIN = 5, 60.0
+"""So many wrong tokens an address may send in so many seconds. No limit for all of them together: it would let anybody lock out
+everybody, and a token is too long to be guessed."""
+MOST_BODY = 64 * 1024
+"""Bytes of what a form may send, but for a checkpoint."""
+MOST_UPLOAD = 32 * 1024 * 1024
+"""Bytes of a checkpoint with its form: our own have a quarter of a million, and nobody needs a tenth of this."""
+UPLOADS = ("/diagnose", "/api/diagnoses")
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PUBLIC = ("/static/", "/login", "/pictures.css", "/favicon.ico")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """Who asks.
+
+    Attributes:
+        id: of the browser; empty for a program that brings the token itself.
+        csrf: the word that a form of ours brings along.
+        trusted: whether the token was given: may change things.
+        address: that it comes from.
+
+    """
+
+    id: str
+    csrf: str
+    trusted: bool
+    address: str
+
+
+class Limit:
+    """So many events in so many seconds, by name. Threads may share it."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most, self._seconds = most, seconds
+        self._lock = threading.Lock()
+        self._seen: dict[str, deque[float]] = {}
+
+    def wait(self, name: str) -> float:
+        """Return how many seconds `name` has to wait; 0 where it need not."""
+        with self._lock:
+            seen = self._recent(name)
+            return 0.0 if len(seen) < self._most else self._seconds - (monotonic() - seen[0])
+
+    def count(self, name: str) -> None:
+        """Count an event."""
+        with self._lock:
+            self._recent(name).append(monotonic())
+            for other in [other for other in self._seen if not self._recent(other)]:
+                del self._seen[other]
+
+    def _recent(self, name: str) -> deque[float]:
+        seen = self._seen.setdefault(name, deque())
+        while seen and seen[0] <= monotonic() - self._seconds:
+            seen.popleft()
+        return seen
+
+
+class Doorman:
+    """Knows visitors again. Nothing of it outlives the process: after a restart everybody logs in anew.
+
+    Args:
+        token: that lets in; None where nobody can be let in.
+
+    """
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+        self._secret = secrets.token_bytes(32)
+        self._inside: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._wrong = Limit(TRIES, WITHIN)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether anybody can log in."""
+        return self._token is not None
+
+    def visitor(self, headers: Headers, address: str) -> Visitor:
+        """Return who asks, by cookie or by token; without a cookie of ours a new one."""
+        bearer = headers.get("authorization", "")
+        if bearer[:7].lower() == "bearer " and not self.wait(address):
+            if self._is_token(bearer[7:].strip()):
+                return Visitor(id="", csrf="", trusted=True, address=address)
+            self._wrong.count(address)
+        said = _cookie(headers.get("cookie", ""))
+        ours, _, mark = said.partition(".")
+        known = bool(ours) and hmac.compare_digest(mark.encode(), self._mark("cookie", ours).encode())
+        one = ours if known else secrets.token_hex(16)
+        with self._lock:
+            trusted = self._inside.get(one, 0.0) > monotonic()
+        return Visitor(id=one, csrf=self._mark("form", one), trusted=trusted, address=address)
+
+    def cookie(self, visitor: Visitor) -> str:
+        """Return what the cookie of a visitor holds."""
+        return f"{visitor.id}.{self._mark('cookie', visitor.id)}"
+
+    def wait(self, address: str) -> float:
+        """Return for how many seconds an address may not try to log in: it was wrong too often."""
+        return self._wrong.wait(address)
+
+    def let_in(self, token: str, address: str) -> Visitor | None:
+        """Return a new visitor who may change things, or None where the token is not the one."""
+        if not self._is_token(token):
+            self._wrong.count(address)
+            return None
+        one = secrets.token_hex(16)  # not the one of before: somebody may have planted it
+        with self._lock:
+            self._inside = {name: until for name, until in self._inside.items() if until > monotonic()}
+            self._inside[one] = monotonic() + LASTS
+        return Visitor(id=one, csrf=self._mark("form", one), trusted=True, address=address)
+
+    def let_out(self, visitor: Visitor) -> None:
+        """Log a visitor out."""
+        with self._lock:
+            self._inside.pop(visitor.id, None)
+
+    def is_meant(self, visitor: Visitor, word: str) -> bool:
+        """Return whether a form of ours was sent by this visitor; a program with the token needs no word."""
+        return not visitor.id or hmac.compare_digest(word.encode(), visitor.csrf.encode())
+
+    def _is_token(self, token: str) -> bool:
+        return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
+
+    def _mark(self, use: str, text: str) -> str:
+        return hmac.new(self._secret, f"{use}:{text}".encode(), hashlib.sha256).hexdigest()
+
+
+class Door:
+    """What every request passes: the host, the origin, the size, the visitor, and the headers of the answer."""
+
+    def __init__(self, app: ASGIApp, *, setting: Setting, doorman: Doorman) -> None:
+        self._app, self._setting, self._doorman = app, setting, doorman
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, path = Headers(scope=scope), scope["path"]
+        address = scope["client"][0] if scope["client"] else ""
+        visitor = self._doorman.visitor(headers, address)
+        scope.setdefault("state", {})["visitor"] = visitor
+        most = MOST_UPLOAD if path in UPLOADS else MOST_BODY
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._dress(MutableHeaders(scope=message), scope, headers, visitor)
+            await send(message)
+
+        refusal = self._refusal(scope, headers, visitor, most)
+        if refusal is not None:
+            await refusal(scope, receive, answer)
+            return
+        await self._app(scope, _bounded(receive, most), answer)
+
+    def _refusal(self, scope: Scope, headers: Headers, visitor: Visitor, most: int) -> Response | None:
+        host = headers.get("host", "")
+        if self._setting.open and _name(host) not in _LOCAL:  # another site may give itself the address of this machine
+            return _no(scope, 421, f"this dashboard must be asked as 127.0.0.1 or localhost, found {host[:100]!r}")
+        if scope["method"] not in _SAFE:
+            if visitor.id and not _from_here(headers, host):
+                return _no(scope, 403, "a form must come from a page of this dashboard, found another origin; open it here")
+            length = headers.get("content-length", "0")
+            if not length.isdecimal() or int(length) > most:
+                return _no(scope, 413, f"at most {most:,} bytes may be sent here, found {length[:20]}; send less")
+        if not self._setting.open and not visitor.trusted and not scope["path"].startswith(_PUBLIC):
+            if scope["path"].startswith(("/api/", "/openapi")):
+                return JSONResponse({"error": "the token must be given: Authorization: Bearer TOKEN"}, 401)
+            return RedirectResponse("/login", 303)
+        return None
+
+    def _dress(self, out: MutableHeaders, scope: Scope, headers: Headers, visitor: Visitor) -> None:
+        for name, value in HEADERS.items():
+            out.setdefault(name, value)
+        out.setdefault("Cache-Control", "no-store")
+        fresh = visitor.id and self._doorman.cookie(visitor) != _cookie(headers.get("cookie", ""))
+        page = out.get("content-type", "").startswith("text/html")
+        if fresh and page and "set-cookie" not in out:
+            out.append("Set-Cookie", cookie_words(self._doorman.cookie(visitor), secure=scope["scheme"] == "https"))
+
+
+def cookie_words(value: str, *, secure: bool) -> str:
+    """Return the header that gives a visitor the cookie: no script reads it, and no other site sends it."""
+    return f"{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
+
+
+class TooMuchError(Exception):
+    """More was sent than was announced."""
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    taken = 0
+
+    async def take() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise TooMuchError
+        return message
+
+    return take
+
+
+def _no(scope: Scope, status: int, words: str) -> Response:
+    if scope["path"].startswith("/api/"):
+        return JSONResponse({"error": words}, status)
+    return Response(words + "\n", status, media_type="text/plain")
+
+
+def _from_here(headers: Headers, host: str) -> bool:
+    """Return whether a browser says that a page of ours asks; all of today say so."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return urlsplit(origin).netloc == host
+    return headers.get("sec-fetch-site") in {"same-origin", "none"}
+
+
+def _name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _cookie(said: str) -> str:
+    try:
+        jar: SimpleCookie = SimpleCookie(said)
+    except CookieError:
+        return ""
+    return jar[COOKIE].value if COOKIE in jar else ""
+
