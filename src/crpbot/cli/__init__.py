@@ -25,6 +25,7 @@ from crpbot.cli import (
     retrain,
     rollback,
     run,
+    serve,
     signal,
     train,
     tune,
@@ -45,6 +46,7 @@ _EXTRAS = {
     "optuna": "train",
     "sklearn": "train",
     **dict.fromkeys(("alembic", "apprise", "ccxt", "prometheus_client", "psycopg", "sqlalchemy"), "live"),
+    **dict.fromkeys(("fastapi", "jinja2", "markupsafe", "multipart", "starlette", "uvicorn"), "web"),
     "boto3": "cloud",
     "botocore": "cloud",
     "ray": "ray",
@@ -70,7 +72,7 @@ def _top(
 
 for command in (
     run, features, train, tune, diagnose, audit, leaderboard, repair, promote, rollback, retrain, export, backtest, signal,
-    live, journal, doctor,
+    live, journal, serve, doctor,
 ):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):

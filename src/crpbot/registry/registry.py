@@ -130,6 +130,12 @@ class Registry:
         self._shelf.prove(entry.sha256, entry.files, diagnosis=entry.diagnosis_sha256)
         return self._shelf.file(entry.sha256, entry.file)
 
+    def judgement(self, entry: Entry) -> bytes:
+        """Return what was measured of an entry last, as `diagnosis.json` says it, after proof that it is what was kept."""
+        digest = entry.diagnosis_sha256 or ""
+        self._shelf.prove(entry.sha256, {}, diagnosis=digest)
+        return self._shelf.judgement(digest).read_bytes()
+
     def deployed(self, entry: Entry) -> Path:
         """Return the deployed form of an entry, after the same proof."""
         self._shelf.prove(entry.sha256, entry.files, diagnosis=entry.diagnosis_sha256)

@@ -1,14 +1,16 @@
 """The JSON API beside the rooms': news as they come, health, and a page that describes all of it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
 from crpbot import __version__
-from crpbot.web.news import News
 from crpbot.web.render import house_of, render
+
+if TYPE_CHECKING:
+    from crpbot.web.news import News
 
 router = APIRouter()
 

@@ -30,6 +30,12 @@ def write(home: Path, address: str, what: str, outcome: str, **about: str) -> No
     """Write down what somebody did from an address."""
     file = audit_file(home)
     file.parent.mkdir(parents=True, exist_ok=True)
-    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "from": address, "what": what, **about, "outcome": outcome}
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "from": address,
+        "what": what,
+        **about,
+        "outcome": outcome,
+    }
     with file.open("a", encoding="utf-8") as out:
         out.write(json.dumps(line) + "\n")

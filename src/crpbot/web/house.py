@@ -13,7 +13,7 @@ import numpy as np
 
 from crpbot.dataset.drift import LastDay
 from crpbot.dataset.features.compute import compute_features
-from crpbot.errors import CandleError, CrpbotError
+from crpbot.errors import CandleError, CrpbotError, RegistryError
 from crpbot.live.service import HEALTH, JOURNAL
 from crpbot.live.trail import read_trail, trail_version
 from crpbot.market.candles import MINUTE, Candles
@@ -214,10 +214,13 @@ class House:
         return self.kept.get("source", self.now() // _FORGOTTEN_AFTER, look)
 
     def symbols(self) -> tuple[str, ...]:
-        """Return every market that there is something of: a model first, then candles."""
+        """Return every market that there is something of: those with models first, then those with candles alone."""
         source = self.source()
-        found = [*(one.symbol for one in self.entries()), *(source.symbols if source else ())]
-        return tuple(dict.fromkeys(sorted(found, key=lambda one: (one not in found[: len(self.entries())], one))))
+        try:
+            with_models = {entry.symbol for entry in self.entries()}
+        except RegistryError:  # the overview says so
+            with_models = set()
+        return tuple(dict.fromkeys([*sorted(with_models), *sorted(source.symbols if source else ())]))
 
     def recorded(self, symbol: str) -> Candles:
         """Return all candles on the disk, also those that a demo does not know yet; none where there are none."""
@@ -273,9 +276,7 @@ class House:
             problems = {symbol: str(one["problem"]) for symbol, one in markets.items() if one["problem"]}
             if plain["problems"]:
                 problems[""] = "; ".join(map(str, plain["problems"]))
-            return Runtime(
-                time=time, age=max(0.0, clock() - float(plain["written"])), well=not problems, problems=problems
-            )
+            return Runtime(time=time, age=max(0.0, clock() - float(plain["written"])), well=not problems, problems=problems)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

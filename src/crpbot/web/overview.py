@@ -194,9 +194,7 @@ def look(house: House) -> tuple[Overview, dict[str, Candles]]:
     order = {"live": 0, "shadow": 1, "candidate": 2, "retired": 3, None: 4}
     markets.sort(key=lambda one: (order[one.stage], one.symbol))
     attention.sort(key=lambda one: (one.rank, one.symbol))
-    found = Overview(
-        time=house.now(), attention=tuple(attention), markets=tuple(markets), runtime=words, runtime_well=well
-    )
+    found = Overview(time=house.now(), attention=tuple(attention), markets=tuple(markets), runtime=words, runtime_well=well)
     return found, drawn
 
 
@@ -277,7 +275,9 @@ def _needs(market: Market, now: int) -> list[Attention]:
             found.append((3, f"Its model expires in {(market.expires - now) / DAY:.0f} days. Retrain it: crpbot retrain."))
     if market.drift is not None and market.drift_limit is not None and abs(market.drift[1]) > market.drift_limit:
         name, away = market.drift
-        found.append((2, f"The market has left what the model learned: {name} is {away:+.1f} training deviations off. It is silent."))
+        found.append(
+            (2, f"The market has left what the model learned: {name} is {away:+.1f} training deviations off. It is silent.")
+        )
     if market.stage == "candidate":
         found.append((4, f"Its model may not speak: {market.reason}."))
     link = f"/models/{market.sha256}" if market.sha256 else "/data"
@@ -287,7 +287,11 @@ def _needs(market: Market, now: int) -> list[Attention]:
 def _runtime(house: House, attention: list[Attention], *, speaks: bool) -> tuple[str, bool | None]:
     runtime = house.runtime()
     if runtime is None or runtime.age > TOO_OLD:
-        words = "crpbot live does not run here" if runtime is None else f"crpbot live was last heard of {runtime.age / 60:,.0f} min ago"
+        words = (
+            "crpbot live does not run here"
+            if runtime is None
+            else f"crpbot live was last heard of {runtime.age / 60:,.0f} min ago"
+        )
         if speaks:
             attention.append(Attention(rank=2, symbol="", words=f"Nobody listens to the market: {words}.", link="/signals"))
         return words, None
@@ -311,5 +315,5 @@ async def overview(request: Request) -> Overview:
 
 async def _newest(request: Request) -> tuple[Overview, dict[str, Candles]]:
     desk: Desk = request.app.state.desk
-    return desk.last() or await run_in_threadpool(desk.make)
-
+    last = desk.last()
+    return last if last is not None else await run_in_threadpool(desk.make)

@@ -1,7 +1,6 @@
 """Pages: templates, and the words for numbers and times that all of them share."""
 
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,9 @@ NAVIGATION = (
     ("/diagnose", "Diagnose"),
 )
 """The pages, in the order of a day's look."""
+_SPARK = (
+    '<svg class="spark" viewBox="0 0 240 48" preserveAspectRatio="none" role="img" aria-label="{}"><polyline points="{}"/></svg>'
+)
 
 
 def visitor_of(request: Request) -> Visitor:
@@ -133,10 +135,4 @@ def sparkline(candles: Candles, words: str) -> Markup:
     x = np.linspace(0, 240, len(close))
     y = 46 - 44 * (close - low) / ((high - low) or 1.0)
     drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    template = '<svg class="spark" viewBox="0 0 240 48" preserveAspectRatio="none" role="img" aria-label="{}"><polyline points="{}"/></svg>'
-    return Markup(template).format(words, drawn)  # noqa: S704  a constant, whose places are escaped
-
-
-def static_version() -> str:
-    """Return what changes when a file that browsers keep does."""
-    return f"{__version__}-{sum(len(one.read_bytes()) for one in files('crpbot.web').joinpath('static').iterdir() if one.is_file())}"
+    return Markup(_SPARK).format(words, drawn)  # noqa: S704  a constant, whose places are escaped

@@ -1,9 +1,9 @@
 """Who may come in, and what a page may do: everything passes here before any room of the dashboard hears of it.
 
-The dashboard listens on this machine only, unless it is told otherwise, and then whoever wants to see anything needs the token. To
-change something one has to be logged in, everywhere. A form counts only when it comes from a page of ours: by what the browser says
-of its origin, and by a word that only our pages of this visitor hold. A page may load nothing from elsewhere and run no script that
-is written into it.
+The dashboard listens on this machine only, unless it is told otherwise, and then whoever wants to see anything needs the token.
+To change something one has to be logged in, everywhere. A form counts only when it comes from a page of ours: by what the
+browser says of its origin, and by a word that only our pages of this visitor hold. A page may load nothing from elsewhere and
+run no script that is written into it.
 """
 
 import hashlib
@@ -271,4 +271,3 @@ def _cookie(said: str) -> str:
     except CookieError:
         return ""
     return jar[COOKIE].value if COOKIE in jar else ""
-

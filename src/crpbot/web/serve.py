@@ -1,0 +1,99 @@
+"""What `crpbot serve` starts: one process that listens, on a home folder or on the demo."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from crpbot.errors import CrpbotError
+from crpbot.web.setting import Setting, read_token
+
+
+def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -> None:
+    """Listen until the process is asked to stop (Ctrl-C, SIGTERM).
+
+    Args:
+        setting: what to show, and where to listen.
+        told: is told where it listens, once it does.
+
+    Raises:
+        CrpbotError: the port is taken, or the address is not of this machine.
+
+    """
+    import uvicorn  # noqa: PLC0415  an extra
+
+    from crpbot.web.app import make_app  # noqa: PLC0415  likewise
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                told(f"http://{_shown(setting.host)}:{listener.getsockname()[1]}")
+
+    family = socket.AF_INET6 if ":" in setting.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((setting.host, setting.port))
+        except (OSError, OverflowError) as error:
+            raise CrpbotError(
+                f"the dashboard must be able to listen on {setting.host}:{setting.port}, found: {error}; choose another --port"
+            ) from None
+        config = uvicorn.Config(
+            make_app(setting),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # an address that a stranger may choose is none
+            timeout_graceful_shutdown=2,  # pages that listen for news never end by themselves
+            limit_concurrency=1_000,
+        )
+        Server(config).run(sockets=[listener])
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@contextmanager
+def demo_setting(*, host: str, port: int, speed: float = 60.0, environ: Mapping[str, str] = os.environ) -> Iterator[Setting]:
+    """Give the setting of the demo: bundled data, a replayed market, and a home folder that is gone afterwards."""
+    from crpbot.web.demo import demo  # noqa: PLC0415  only for those who want it
+
+    token = read_token(host, environ)
+    with demo(speed) as found:
+        yield Setting(
+            home=found.home,
+            now=found.now,
+            candles=None,
+            until=found.now,
+            journal=found.journal,
+            runs=(found.home / "runs",),
+            host=host,
+            port=port,
+            token=token,
+            words=found.words,
+        )
+
+
+def home_setting(
+    home: Path,
+    *,
+    now: Callable[[], int],
+    candles: str | None,
+    journal: str | None,
+    runs: tuple[Path, ...],
+    host: str,
+    port: int,
+    environ: Mapping[str, str] = os.environ,
+) -> Setting:
+    """Return the setting of a home folder: its candles are those that are named, else its own lake, else the bundled sample."""
+    lake = home / "lake"
+    if candles is None and lake.is_dir():
+        candles = str(lake)
+    return Setting(
+        home=home, now=now, candles=candles, journal=journal, runs=runs, host=host, port=port, token=read_token(host, environ)
+    )

@@ -1,0 +1,29 @@
+"""Dashboards of small homes, asked in the same process."""
+
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+
+from crpbot.web.app import make_app
+from crpbot.web.setting import Setting
+
+TOKEN = "a token that is long enough"  # noqa: S105  of these tests only
+HERE = "http://127.0.0.1:8000"
+
+
+def ask(home: Path, *, now: int = 1_780_000_000_000, token: str | None = None, **more: object) -> TestClient:
+    """Return a browser of the dashboard of `home`; use it in a `with`, so that the watcher runs."""
+    setting = Setting(home=home, now=lambda: now, token=token, **more)
+    return TestClient(make_app(setting), base_url=HERE, follow_redirects=False, headers={"sec-fetch-site": "same-origin"})
+
+
+def log_in(browser: TestClient, token: str = TOKEN) -> None:
+    """Log a browser in, by the form."""
+    answer = browser.post("/login", data={"token": token, "csrf": word(browser, "/login")})
+    assert answer.status_code == 303, answer.text
+
+
+def word(browser: TestClient, page: str) -> str:
+    """Return the word that the forms of a page bring along."""
+    text = browser.get(page).text
+    return text.split('name="csrf" value="')[1].split('"')[0]
