@@ -35,6 +35,20 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bins:
+    """What a model said, by confidence.
+
+    Attributes:
+        given: how many are known, with those that overlap.
+        counted: those that do not overlap, least confident first; bins without any are left out.
+
+    """
+
+    given: int
+    counted: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
     """How sure a model ever was of a direction.
 
@@ -59,7 +73,7 @@ class Tally:
 
     store: Store
 
-    def bins(self, model: str, symbol: str, *, of: Literal["checks", "signals"] = "checks") -> tuple[Bin, ...]:
+    def bins(self, model: str, symbol: str, *, of: Literal["checks", "signals"] = "checks") -> Bins:
         """Return how often what a model said came true, by confidence, least confident first; no two labels overlap.
 
         Checks never overlap. Of signals the first counts, then always the next whose candle closes once the one before is known:
@@ -78,7 +92,7 @@ class Tally:
         with self.store.reading() as connection:
             until, minutes = connection.execute(oldest_open(table, symbol, model)).scalar_one(), connection.execute(horizon).scalar()
             if minutes is None:
-                return ()
+                return Bins(given=0, counted=())
             own = (*own, table.c.hit.is_not(None), *(() if until is None else (table.c.candle < until,)))
             place = case(*((table.c.confidence < edge, number) for number, edge in enumerate(EDGES[1:-1])), else_=len(EDGES) - 2)
             true = func.sum(cast(table.c.hit, Integer))
@@ -87,8 +101,10 @@ class Tally:
                 kept = _thinned(table, own, minutes * MINUTE)
                 wanted = wanted.join_from(kept, table, table.c.candle == kept.c.candle)
             rows = connection.execute(wanted.group_by("place").order_by("place")).all()
+            given = connection.execute(select(func.count()).where(*own)).scalar_one() if of == "signals" else 0
         edges = tuple(pairwise(EDGES))
-        return tuple(Bin(low=edges[at][0], high=edges[at][1], n=n, said=said, true=true) for at, n, said, true in rows)
+        counted = tuple(Bin(low=edges[at][0], high=edges[at][1], n=n, said=said, true=true) for at, n, said, true in rows)
+        return Bins(given=given or sum(one.n for one in counted), counted=counted)
 
     def heard(self, model: str, symbol: str) -> Heard:
         """Return how sure a model ever was of a direction, by its checks."""

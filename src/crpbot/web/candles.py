@@ -12,7 +12,7 @@ from crpbot.web.render import house_of
 router = APIRouter()
 LATEST = 1 << 53
 """Times beyond are none: a number of JavaScript ends there."""
-Symbol = Annotated[str, Path(pattern=SYMBOL.pattern, max_length=40, description="of a market, like BTC-USD")]
+Symbol = Annotated[str, Path(pattern=f"^{SYMBOL.pattern}$", description="of a market, like BTC-USD")]
 Moment = Annotated[int, Query(ge=0, le=LATEST, description="milliseconds of UTC")]
 
 
