@@ -149,7 +149,7 @@ def _added(older: tuple[Bin, ...], rows: Sequence[Row[Any]]) -> tuple[Bin, ...]:
     """Return bins with the sums of others: place, number, sum of confidences and how many came true."""
     sums = {one.low: (one.n, one.n * one.said, one.true) for one in older}
     for row in rows:
-        place, n, said, true = row[:4]
+        place, n, said, true = (row[at] for at in range(4))
         known = sums.get(EDGES[place], (0, 0.0, 0))
         sums[EDGES[place]] = (known[0] + n, known[1] + said, known[2] + true)
     upper = dict(pairwise(EDGES))
