@@ -40,7 +40,8 @@ def _may_speak(house: House, symbol: str) -> str:
 def _listens(house: House) -> str:
     runtime = house.runtime()
     if runtime is None:
-        return f"Nobody listens to the market. Start it, as a service (docs/live.md): crpbot live --home {quote(str(house.setting.home))}"
+        home = quote(str(house.setting.home))
+        return f"Nobody listens to the market. Start it, as a service (docs/live.md): crpbot live --home {home}"
     if runtime.age > TOO_OLD:
         return f"Nobody listens to the market: crpbot live was last heard of {runtime.age / 60:,.0f} min ago. Start it again."
     return ""
