@@ -37,6 +37,11 @@ class MarketHealth:
     expires: Mapping[str, float]
 
 
+def refused(problem: str) -> MarketHealth:
+    """Return how a market is of which nobody may speak."""
+    return MarketHealth(candle=None, age=None, models=(), problem=problem, expires={})
+
+
 @dataclass(slots=True)
 class Counts:
     """What has happened since the start."""

@@ -18,7 +18,7 @@ from crpbot.live.desk import PAGE, Desk, Model, Said, rows_of
 from crpbot.live.feed import Answers, Feed
 from crpbot.live.follow_up import FollowUp
 from crpbot.live.guard import Guard, Tell
-from crpbot.live.health import STALE, Counts, Health, MarketHealth
+from crpbot.live.health import STALE, Counts, Health, MarketHealth, refused
 from crpbot.live.journal import Journal
 from crpbot.live.records import Event
 from crpbot.live.roster import Roster
@@ -49,6 +49,7 @@ class Setting:
         until: the clock's time at which it ends, in milliseconds of UTC; None for never.
         history: candles of a market from before the start, where somebody has them.
         whole: whether a market begins with its first candle, as in a recording: nothing that came before is missed.
+        taken: is told candles of a market, of which those that opened before a time were taken; some of them may be known to it.
 
     """
 
@@ -56,6 +57,7 @@ class Setting:
     whole: bool = False
     until: int | None = None
     history: Callable[[str], Candles | None] = lambda _: None
+    taken: Callable[[str, Candles, int], object] = lambda _, __, ___: None
 
 
 class Loop:
@@ -127,8 +129,9 @@ class Loop:
         closed = self._clock.now() // MINUTE * MINUTE
         spans = {symbol: span for symbol, desk in self._desks.items() if (span := self._span(desk, closed)) is not None}
         before = {symbol: self._desks[symbol].newest for symbol in spans}
-        said = self._take(self._feed.fetch(spans) if spans else {}, spans)
-        self._write(said)
+        answers = self._feed.fetch(spans) if spans else {}
+        self._write(self._take(answers, spans))
+        self._show(answers)
         moved = [symbol for symbol, newest in before.items() if self._desks[symbol].newest != newest]
         self._settle(moved)
         for symbol in moved:
@@ -163,9 +166,8 @@ class Loop:
 
     def _open_elsewhere(self) -> set[str]:
         """Return markets of which something is open that was said before this start."""
-        wanted = self._roster.symbols
         found = {one.symbol for one in self._journal.open_signals()} | {one.symbol for one in self._journal.open_checks()}
-        return {symbol for symbol in found if not wanted or symbol in wanted}
+        return {symbol for symbol in found if not self._roster.symbols or symbol in self._roster.symbols}
 
     def _serve(self, symbol: str, models: Sequence[Model]) -> None:
         desk, follow = self._desks.get(symbol), self._follow.get(symbol)
@@ -189,9 +191,10 @@ class Loop:
         if not self._states.restore(desk, follow, now=now):
             known = self._setting.history(desk.symbol)
             if known is not None and len(known) and now - int(known.time[-1]) < desk.memory * MINUTE:
-                desk.learn(known[-2 * desk.memory - 1 :])
+                desk.learn(known := known[-2 * desk.memory - 1 :])
                 desk.next = int(known.time[-1]) + MINUTE
                 desk.silent_until = now // MINUTE * MINUTE
+                self._show({desk.symbol: known})
         follow.refresh()
         oldest, first = follow.oldest, desk.first
         if desk.next is not None and oldest is not None and (first is None or oldest < first):
@@ -266,6 +269,12 @@ class Loop:
         if span[1] < self._sure_now() - PATIENCE - MINUTE and desk.next < span[1]:
             desk.next = span[1]  # nothing more is there, and nothing more will come
         return said
+
+    def _show(self, answers: Answers) -> None:
+        """Let whoever looks on see what was taken, after everything that matters was done."""
+        for symbol, answer in answers.items():
+            if isinstance(answer, Candles) and (until := self._desks[symbol].next) is not None:
+                self._setting.taken(symbol, answer, until)
 
     def _sure_now(self) -> float:
         """Return the time that it is by both clocks: ours may have jumped."""
@@ -343,12 +352,10 @@ class Loop:
         """Return how everything is, and have people told of markets that have fallen silent."""
         now = self._true_now()
         markets = {symbol: self._market_health(desk, now) for symbol, desk in self._desks.items() if desk.models}
-        wanted = self._roster.symbols or tuple(self._desks)
-        for symbol in wanted:
-            if symbol not in markets:
-                markets[symbol] = _refused("no model of it is live or in shadow")
+        wanted = dict.fromkeys(self._roster.symbols or self._desks, refused("no model of it is live or in shadow"))
+        markets |= {symbol: nobody for symbol, nobody in wanted.items() if symbol not in markets}
         for symbol, problem in self._refused.items():
-            markets[symbol] = replace(markets.get(symbol) or _refused(problem), problem=problem)
+            markets[symbol] = replace(markets.get(symbol) or refused(problem), problem=problem)
         skew, problems = self._feed.skew, list(self._ill.values())
         if skew is not None and abs(skew) > SKEW:
             side = "ahead of" if skew > 0 else "behind"
@@ -361,8 +368,7 @@ class Loop:
         late = "no candle yet" if age is None else f"its newest candle is {age:.0f} s old" if age > STALE else ""
         expired = ["its live model has expired" for one in desk.models if one.entry.stage == "live" and one.entry.expired(now)]
         unruled = "its trading rules are not known, so prices are not rounded" if symbol in self._roster.unruled else ""
-        parts = (late, self._unheard.get(symbol, ""), desk.why, *expired, unruled)
-        problem = "; ".join(part for part in parts if part)
+        problem = "; ".join(filter(None, (late, self._unheard.get(symbol, ""), desk.why, *expired, unruled)))
         if late and newest is not None and symbol not in self._stale:
             self._stale.add(symbol)
             self._inform(f"stale:{symbol}:{newest}", f"crpbot: {symbol} is stale", f"{symbol} is not spoken of: {problem}")
@@ -390,10 +396,5 @@ class Loop:
 
     def _event(self, kind: str, text: str, symbol: str | None = None) -> None:
         with suppress(JournalError):  # it is no reason to stop
-            if self._away:
-                return
-            self._journal.events.add(Event(time=self._clock.now(), kind=kind, text=text, symbol=symbol))
-
-
-def _refused(problem: str) -> MarketHealth:
-    return MarketHealth(candle=None, age=None, models=(), problem=problem, expires={})
+            if not self._away:
+                self._journal.events.add(Event(time=self._clock.now(), kind=kind, text=text, symbol=symbol))

@@ -25,6 +25,7 @@ from crpbot.live.metrics import read_token, serving
 from crpbot.live.roster import FindRules, Roster
 from crpbot.live.rules import find_rules
 from crpbot.live.states import States
+from crpbot.live.trail import Trail
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.registry.registry import Registry
 from crpbot.signals.signal import Signal
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FeedKind = Literal["rest", "websocket"]
-HEALTH, JOURNAL = "health.json", "journal.db"
+HEALTH, JOURNAL, CANDLES = "health.json", "journal.db", "candles"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Order:
         style: how signals are made.
         paper: whether paper trades are made.
         history: candles of a market from before the start, where somebody has them.
+        shown: where `health.json` and the trail are kept for whoever looks on; None for `home/live`, of a replay for nowhere.
         metrics_host, metrics_port: where Prometheus finds the metrics; no port is nowhere. Others than this machine need a token.
 
     """
@@ -57,6 +59,7 @@ class Order:
     style: Style
     paper: bool = False
     history: Callable[[str], Candles | None] = lambda _: None
+    shown: Path | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
 
@@ -194,7 +197,7 @@ def _run(
     binding: bool,
     until: int | None,
 ) -> None:
-    meters = Meters()
+    meters, shown = Meters(), order.shown or folder
     guard = Guard(registry, journal, tell, binding=binding)
 
     def heard(one: Signal, late: int) -> None:
@@ -207,14 +210,15 @@ def _run(
             health = replace(health, problems=(*health.problems, undelivered))
         meters.show(health, guard.evidence)
         with suppress(OSError):  # the disk is full: whoever looks finds no sign of life
-            write_health(health, folder / HEALTH)
+            write_health(health, shown / HEALTH)
         with suppress(OSError):
             watch.health(health)
 
     roster = Roster(registry, journal, order.symbols, style=order.style, find_rules=rules)
     roster.read()  # a ledger that was altered is an error at once, not a silence
     roster.forget()
-    setting = Setting(paper=order.paper, until=until, history=order.history, whole=not binding)
+    trail = Trail(shown / CANDLES)
+    setting = Setting(paper=order.paper, until=until, history=order.history, whole=not binding, taken=trail.take)
     with ExitStack() as stack:
         if order.metrics_port is not None:
             token = read_token(order.metrics_host, os.environ)

@@ -1,0 +1,1 @@
+"""The dashboard: what is there, in a browser."""
