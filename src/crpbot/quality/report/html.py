@@ -202,7 +202,7 @@ def _causes(plain: Plain) -> str:
     if not others:
         return f"<h3>Why</h3>{open_cards}"
     names = ", ".join(read.text(cause, "code") for cause in others)
-    closed = f"<details><summary>and {escape(names)}</summary>{''.join(cards[MOST_CAUSES:])}</details>"
+    closed = f'<details class="more"><summary>and {escape(names)}</summary>{"".join(cards[MOST_CAUSES:])}</details>'
     return f"<h3>Why</h3>{open_cards}{closed}"
 
 

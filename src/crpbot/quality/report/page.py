@@ -1,5 +1,6 @@
 """What every page shares: one file that stands alone, readable by day, by night, on a phone and on paper."""
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -46,7 +47,8 @@ code{font:.88em ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 .cause{background:var(--panel);border-left:4px solid var(--bad);border-radius:0 8px 8px 0;padding:.8rem 1rem;margin:.8rem 0;
 display:grid;grid-template-columns:minmax(0,1fr);gap:.4rem 1.4rem}
 .cause.warning{border-color:var(--down)}.cause h4{margin:0;font-size:1.02rem}.cause h4 small{font-weight:400}
-.cause p{margin:.3rem 0}.cause figure{padding:0}.cause details{margin-top:.4rem}summary{cursor:pointer;color:var(--soft)}
+.cause p{margin:.3rem 0}.cause figure{padding:0;max-width:380px}.cause details{margin-top:.4rem}
+summary{cursor:pointer;color:var(--soft)}
 @media (min-width:760px){.cause.proven{grid-template-columns:minmax(0,1fr) 320px}}
 .contents{position:sticky;top:0;z-index:1;background:var(--bg);border-bottom:1px solid var(--rule);display:flex;gap:.2rem 1.1rem;
 overflow-x:auto;white-space:nowrap;padding:.5rem 0;font-size:.9rem}
@@ -55,10 +57,12 @@ footer{margin-top:3rem;border-top:1px solid var(--rule);padding-top:.8rem;color:
 @media (max-width:520px){svg text{font-size:13px}h1{font-size:1.4rem}h2{font-size:1.22rem}th,td{padding:.35rem .5rem}}
 @media print{@page{margin:14mm}body{max-width:none;padding:0;font-size:10.5pt}h2{break-before:page;border:0;padding-top:0}
 h3,h4{break-after:avoid}figure,.cause,tr,.tiles{break-inside:avoid}.contents{display:none}.wide{overflow:visible}
-.pictures{grid-template-columns:1fr 1fr}details::details-content{content-visibility:visible;display:block}a{color:inherit}
+.pictures{grid-template-columns:1fr 1fr}details.more::details-content{content-visibility:visible;display:block}
+.tiles{grid-template-columns:repeat(5,1fr)}.tiles dd{font-size:1.1rem}a{color:inherit}
 .short,td.value{white-space:normal}}
 """
 """The one style sheet of pictures and tables."""
+_CODE = re.compile("`([^`]*)`")
 
 
 def page(title: str, body: Iterable[str]) -> str:
@@ -81,8 +85,8 @@ def captioned(picture: str, title: str, caption: str) -> str:
 
 
 def words(text: str) -> str:
-    """Return text as markup, in which no number stands on another line than its per cent sign."""
-    return escape(text).replace(" %", "&nbsp;%")
+    """Return text as markup: what stands between `backticks` is code, and no number leaves its per cent sign alone."""
+    return _CODE.sub(r"<code>\1</code>", escape(text)).replace(" %", "&nbsp;%")
 
 
 def scroller(table: str, label: str) -> str:
