@@ -125,9 +125,9 @@ def _range(numbers: Mapping[str, float | None]) -> str:
 
 
 def _plain(value: float) -> str:
-    text = f"{value:,.1f}" if abs(value) < 1e6 else f"{value:.2e}"
+    text = f"{value:,.1f}" if abs(value) < 1e3 else f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.2e}"
     return text.replace("-", "−")
 
 
 def _number(name: str, value: float | None) -> str:
-    return percent(value) if name in _SHARES or value is None else f"{value:,.4g}"
+    return percent(value) if name in _SHARES or value is None else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
