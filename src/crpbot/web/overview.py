@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from crpbot.errors import CrpbotError
 from crpbot.live.health import TOO_OLD
 from crpbot.market.candles import MINUTE, Candles
-from crpbot.quality.trust import Trust, trust
 from crpbot.registry.entries import Entry
 from crpbot.upkeep import SOON
 from crpbot.web.house import House
+from crpbot.web.promise import Promise, promise
 from crpbot.web.render import render, signed, span
 
 router = APIRouter()
@@ -54,27 +54,6 @@ class LastSignal:
     stage: str
     outcome: str | None
     hit: bool | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """What confidence promised while live, and what came true: of the checks, which do not overlap.
-
-    Attributes:
-        n: predictions that count.
-        said, came_true: mean confidence, and the share that came true; None without any.
-        interval: of that share, 95 %.
-        alarm: whether the model has been shown to promise too much.
-        words: the same in one sentence.
-
-    """
-
-    n: int
-    said: float | None
-    came_true: float | None
-    interval: tuple[float, float] | None
-    alarm: bool
-    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,21 +227,6 @@ def _model(house: House, entry: Entry) -> dict[str, Any]:
                 hit=None if became is None else became.hit,
             )
     return seen
-
-
-def promise(house: House, sha256: str, symbol: str) -> Promise | None:
-    """Return what became of what a model said, by its checks; None without a journal. Looked at again after each new answer."""
-    journal = house.journal()
-    if journal is None:
-        return None
-
-    def ask() -> Trust:
-        return trust(journal.predictions(sha256, symbol))
-
-    found = house.kept.get(("promise", sha256, symbol), house.versions()["signals"], ask)
-    return Promise(
-        n=found.n, said=found.said, came_true=found.came_true, interval=found.interval, alarm=found.alarm, words=found.words
-    )
 
 
 def _needs(market: Market, now: int) -> list[Attention]:
