@@ -16,14 +16,14 @@ from starlette.types import Receive, Scope, Send
 from crpbot import __version__
 from crpbot.errors import CrpbotError
 from crpbot.quality.report.page import STYLE
-from crpbot.web import api, candles, login, overview, reliability, signals
+from crpbot.web import api, candles, compare, data, ledger, login, models, overview, reliability, signals
 from crpbot.web.house import House
 from crpbot.web.news import News
 from crpbot.web.render import render
 from crpbot.web.security import Door, Doorman, TooMuchError
 from crpbot.web.setting import Setting
 
-ROOMS = (overview, signals, candles, reliability, login, api)
+ROOMS = (overview, signals, candles, reliability, models, compare, ledger, data, login, api)
 
 
 def make_app(setting: Setting) -> FastAPI:
