@@ -1,1 +1,5 @@
+<<<<<<< HEAD
 """The dashboard: everything that is known of models, signals and data, on pages that somebody leaves open."""
+=======
+"""The dashboard: what is there, in a browser."""
+>>>>>>> demo
