@@ -1,5 +1,1 @@
-<<<<<<< HEAD
 """The dashboard: everything that is known of models, signals and data, on pages that somebody leaves open."""
-=======
-"""The dashboard: what is there, in a browser."""
->>>>>>> demo
