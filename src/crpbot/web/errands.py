@@ -46,7 +46,7 @@ class Errand:
     Attributes:
         id: that nobody can guess.
         kind: what is to be done: `diagnose` a file, or ask the registry to `promote` a model.
-        state: `waiting` for others; `running`; `done`; `refused`, the file or the wish is not good enough; `failed`, nobody knows.
+        state: `waiting` for others; `running`; `done`; `refused`: file or wish is not good enough; `failed`: nobody knows.
         name: of the file.
         command: that does the same on the command line.
         created: when it was asked for, in milliseconds of UTC.
@@ -133,10 +133,11 @@ class Errands:
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def all(self) -> tuple[Errand, ...]:
-        """Return every errand that is remembered, newest first."""
+    def all(self, *, brief: bool = False) -> tuple[Errand, ...]:
+        """Return every errand that is remembered, newest first; in brief, without what was found."""
         with self._changed:
-            return tuple(_seen(task) for task in reversed(self._tasks.values()))
+            found = [_seen(task) for task in reversed(self._tasks.values())]
+        return tuple(replace(one, judgement=None, audit=None) for one in found) if brief else tuple(found)
 
     def get(self, name: str) -> Errand | None:
         """Return an errand; None where it is not known any more."""
@@ -244,7 +245,8 @@ class Errands:
                 found = {"state": "refused", "words": str(error)}
             except Exception as error:  # noqa: BLE001  the next errand must have its turn
                 sys.stderr.write(f"an errand has failed: {error!r}\n")
-                found = {"state": "failed", "words": f"this is a bug of the dashboard, or its disk is full: {type(error).__name__}"}
+                words = f"this is a bug of the dashboard, or its disk is full: {type(error).__name__}"
+                found = {"state": "failed", "words": words}
             with self._changed:
                 task.errand = replace(task.errand, **found, seconds=round(monotonic() - task.began, 1))
             with suppress(OSError):
@@ -267,9 +269,9 @@ class Errands:
 
 
 def safe_name(name: str, *, otherwise: str = "checkpoint") -> str:
-    """Return the name of a file that a visitor has sent, without anything that a path, a page or Python would obey.
+    r"""Return the name of a file that a visitor has sent, without anything that a path, a page or Python would obey.
 
-    >>> [safe_name(name) for name in ("../../lstm_BTC-USD.pt", "C:\\\\x\\\\<script>.onnx", "torch.py", ".pt", "")]
+    >>> [safe_name(name) for name in ("../../lstm_BTC-USD.pt", "C:\\x\\<script>.onnx", "torch.py", ".pt", "")]
     ['lstm_BTC-USD.pt', '_script_.onnx', 'torch.py.pt', 'checkpoint.pt', 'checkpoint.pt']
     """
     plain = _UNSAFE.sub("_", re.split(r"[/\\]", name)[-1])[-100:].lstrip(".-")

@@ -23,6 +23,7 @@ from crpbot.registry.ledger import Line
 from crpbot.registry.registry import Registry
 from crpbot.signals.signal import drift_of
 from crpbot.web.setting import Setting
+from crpbot.web.trainings import Trainings
 
 if TYPE_CHECKING:
     from crpbot.live.journal import Journal
@@ -91,6 +92,7 @@ class House:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.kept = Remembered()
+        self.trainings = Trainings(setting.runs)
 
     def now(self) -> int:
         """Return the time in milliseconds of UTC; of a demo, that of the recording."""
@@ -99,13 +101,14 @@ class House:
     # What has changed
 
     def versions(self) -> dict[str, Hashable]:
-        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`."""
+        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`, `jobs`."""
         home = self.setting.home
         return {
             "models": _stamp(home / "registry" / "ledger.jsonl"),
             "candles": trail_version(self.trail),
             "signals": self._journal_version(),
             "health": _stamp(self._live / HEALTH),
+            "jobs": (self.trainings.version(), _stamp(home / "cloud" / "jobs")),
         }
 
     def _journal_version(self) -> Hashable:

@@ -114,7 +114,7 @@ class Process:
         else:
             sys.stderr.write(said + "\n")
             last = printable(said.strip().splitlines()[-1])[:200] if said.strip() else "no word"
-            words = f"it must give an answer, and ended with code {code} instead, found: {last}; its dashboard's terminal has more"
+            words = f"it must give an answer, and ended with code {code} instead: {last}; the dashboard's terminal has more"
         return {"state": "failed", "words": words}
 
     def _said(self) -> str:
@@ -125,7 +125,7 @@ class Process:
 
 
 def clean_environment(folder: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of an errand: nothing of ours but what a Python needs to start, and a home that is its own folder."""
+    """Return the environment of a process: nothing of ours but what a Python needs to start, and its own folder as its home."""
     kept = {name: environ[name] for name in _PASSED_ON if name in environ}
     if "PYTHONPATH" in kept:  # it works elsewhere
         kept["PYTHONPATH"] = os.pathsep.join(str(Path(part).absolute()) for part in kept["PYTHONPATH"].split(os.pathsep) if part)
