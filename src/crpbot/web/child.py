@@ -124,12 +124,13 @@ def _train(request: Request) -> Answer:
     from crpbot.making.model import train_model  # noqa: PLC0415
     from crpbot.model.recipe import load_recipe  # noqa: PLC0415
 
-    os.nice(request["nice"])
+    if hasattr(os, "nice"):
+        os.nice(request["nice"])
     rows, kind = factory.read_market(request["candles"], request["symbol"])
     recipe, folder = load_recipe(request["recipe"]), Path(request["folder"])
-    judgement = train_model(
-        request["symbol"], _known(rows, request["until"]), recipe, source=kind, seed=request["seed"], folder=folder
-    )
+    rows = _known(rows, request["until"])
+    rows = rows[int(rows.time.searchsorted(request["since"])) :]
+    judgement = train_model(request["symbol"], rows, recipe, source=kind, seed=request["seed"], folder=folder)
     return {"state": "done", "words": "", "passed": judgement.verdict.passed}
 
 

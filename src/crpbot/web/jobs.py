@@ -114,7 +114,7 @@ def pictures(epochs: Sequence[Pass]) -> Markup:
     if not epochs:
         return Markup("")
     members = sorted({one.member for one in epochs})
-    last = max(2, *(one.epoch for one in epochs))
+    last = max(5, *(one.epoch for one in epochs))
     span = (0.5, last + 0.5)
     both = [loss for one in epochs for loss in (one.training_loss, one.calibration_loss)]
     losses = Chart("Loss", "epoch", "loss of the recipe", span, room(both, above=0.3))

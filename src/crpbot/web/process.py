@@ -81,9 +81,7 @@ class Process:
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            self.end()
-            with suppress(OSError):
-                self._process.communicate()
+            self.close()
         return self._answer() or self._ended(code, limits)
 
     def end(self) -> None:
@@ -93,6 +91,12 @@ class Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
         elif self._process.poll() is None:
             self._process.kill()
+
+    def close(self) -> None:
+        """End it, if it has not ended, and wait until it is gone."""
+        self.end()
+        with suppress(OSError):
+            self._process.communicate()
 
     def _answer(self) -> Mapping[str, Any] | None:
         file = self._folder / ANSWER

@@ -25,7 +25,7 @@ _DEEPEST, _MOST_FOLDERS = 6, 5_000
 _LOOK = 5.0
 """Seconds between two looks for new ones."""
 _MOST_BYTES = 8 * 2**20
-_QUIET = 120.0
+_QUIET = 600.0
 """Seconds without an epoch, and four times its longest one, after which a training is thought to be cut off."""
 
 State = Literal["running", "quiet", "done"]
