@@ -23,6 +23,7 @@ from crpbot.registry.entries import Entry
 from crpbot.registry.ledger import Line
 from crpbot.registry.registry import Registry
 from crpbot.web.setting import Setting
+from crpbot.web.trainings import Trainings
 
 if TYPE_CHECKING:
     from crpbot.live.journal import Journal
@@ -98,6 +99,7 @@ class House:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.kept = Remembered()
+        self.trainings = Trainings(setting.runs)
 
     def now(self) -> int:
         """Return the time in milliseconds of UTC; of a demo, that of the recording."""
@@ -106,13 +108,14 @@ class House:
     # What has changed
 
     def versions(self) -> dict[str, Hashable]:
-        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`."""
+        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`, `jobs`."""
         home = self.setting.home
         return {
             "models": _stamp(home / "registry" / "ledger.jsonl"),
             "candles": trail_version(self.trail),
             "signals": self.journal_version(),
             "health": _stamp(self._live / HEALTH),
+            "jobs": (self.trainings.version(), _stamp(home / "cloud" / "jobs")),
         }
 
     def journal_version(self) -> Hashable:

@@ -149,7 +149,8 @@ class Desk:
             return self._made[1:]
 
     def _version(self) -> object:
-        return self._house.versions(), self._house.now() // 60_000
+        versions = self._house.versions()
+        return {kind: versions[kind] for kind in versions if kind != "jobs"}, self._house.now() // 60_000
 
 
 def look(house: House) -> tuple[Overview, dict[str, Candles]]:
