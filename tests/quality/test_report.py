@@ -156,7 +156,7 @@ def test_no_text_of_a_file_becomes_markup_anywhere() -> None:
         }
     ]  # fmt: skip
     bad["curves"]["confidence"]["shares"] = {EVIL: bad["curves"]["confidence"]["shares"]["all"]}
-    page = drawn([bad, bad])
+    page = drawn([bad, bad]) + drawn([bad])
     assert "<script" not in page
     assert "<b>alert" not in page
     assert EVIL not in page
