@@ -1,10 +1,11 @@
 """How often confidence came true, counted by the database: few rows leave it, however many it holds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Integer, Select, Table, case, cast, func, select
+from sqlalchemy import Column, ColumnElement, Integer, Row, Select, Table, case, cast, func, select
 from sqlalchemy.sql.selectable import CTE
 
 from crpbot.live.store import Store
@@ -39,13 +40,17 @@ class Bins:
     """What a model said, by confidence.
 
     Attributes:
-        given: how many are known, with those that overlap.
         counted: those that do not overlap, least confident first; bins without any are left out.
+        given: how many are known, with those that overlap.
+        last: open time of the candle of the last one that counts, in milliseconds of UTC; None without any.
+        seen: of the last one that is known, likewise.
 
     """
 
-    given: int
-    counted: tuple[Bin, ...]
+    counted: tuple[Bin, ...] = ()
+    given: int = 0
+    last: int | None = None
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,38 +78,40 @@ class Tally:
 
     store: Store
 
-    def bins(self, model: str, symbol: str, *, of: Literal["checks", "signals"] = "checks") -> Bins:
-        """Return how often what a model said came true, by confidence, least confident first; no two labels overlap.
+    def bins(self, model: str, symbol: str, *, of: Literal["checks", "signals"] = "checks", before: Bins | None = None) -> Bins:
+        """Return how often what a model said came true, by confidence; no two labels overlap.
 
-        Checks never overlap. Of signals the first counts, then always the next whose candle closes once the one before is known:
-        those that `quality.trust.thin` would keep. Whatever is younger than the oldest that is still open is left out, as in
-        `Journal.predictions`.
+        The first counts, then always the next whose candle closes once the one before is known: those that `quality.trust.thin`
+        would keep. Whatever is younger than the oldest that is still open is left out, as in `Journal.predictions`.
 
         Args:
             model: digest of the checkpoint, whose label has one horizon.
             symbol: of the market.
             of: checks or signals.
+            before: what was returned earlier; only what has become known since is counted then.
 
         """
-        table = checks if of == "checks" else signals
+        table, before = checks if of == "checks" else signals, before or Bins()
         own = (table.c.model_sha256 == model, table.c.symbol == symbol)
         horizon = select(table.c.horizon).where(*own).order_by(table.c.candle).limit(1)
         with self.store.reading() as connection:
-            until, minutes = connection.execute(oldest_open(table, symbol, model)).scalar_one(), connection.execute(horizon).scalar()
+            minutes, until = connection.execute(horizon).scalar(), connection.execute(oldest_open(table, symbol, model)).scalar()
             if minutes is None:
-                return Bins(given=0, counted=())
+                return before
             own = (*own, table.c.hit.is_not(None), *(() if until is None else (table.c.candle < until,)))
+            new = own if before.seen is None else (*own, table.c.candle > before.seen)
+            given, seen = connection.execute(select(func.count(), func.max(table.c.candle)).where(*new)).one()
+            if not given:
+                return before
             place = case(*((table.c.confidence < edge, number) for number, edge in enumerate(EDGES[1:-1])), else_=len(EDGES) - 2)
-            true = func.sum(cast(table.c.hit, Integer))
-            wanted: Select[Any] = select(place.label("place"), func.count(), func.avg(table.c.confidence), true).where(*own)
-            if of == "signals":
-                kept = _thinned(table, own, minutes * MINUTE)
+            sums = func.count(), func.sum(table.c.confidence), func.sum(cast(table.c.hit, Integer)), func.max(table.c.candle)
+            wanted = select(place.label("place"), *sums).where(*new)
+            if of == "signals":  # checks never overlap
+                kept = _thinned(table, own, minutes * MINUTE, before.last)
                 wanted = wanted.join_from(kept, table, table.c.candle == kept.c.candle)
-            rows = connection.execute(wanted.group_by("place").order_by("place")).all()
-            given = connection.execute(select(func.count()).where(*own)).scalar_one() if of == "signals" else 0
-        edges = tuple(pairwise(EDGES))
-        counted = tuple(Bin(low=edges[at][0], high=edges[at][1], n=n, said=said, true=true) for at, n, said, true in rows)
-        return Bins(given=given or sum(one.n for one in counted), counted=counted)
+            rows = connection.execute(wanted.group_by("place")).all()
+        last = max((row[4] for row in rows), default=before.last)
+        return Bins(counted=_added(before.counted, rows), given=before.given + given, last=last, seen=seen)
 
     def heard(self, model: str, symbol: str) -> Heard:
         """Return how sure a model ever was of a direction, by its checks."""
@@ -130,8 +137,20 @@ def oldest_open(table: Table, symbol: str, model: str, *, since: int | None = No
     return wanted if since is None else wanted.where(table.c.candle >= since)
 
 
-def _thinned(table: Table, own: tuple[Any, ...], horizon: int) -> CTE:
+def _thinned(table: Table, own: tuple[Any, ...], horizon: int, last: int | None) -> CTE:
     """Return the candles that count: from each straight to the next one in the index that does not overlap with it."""
-    kept = select(func.min(table.c.candle).label("candle")).where(*own).cte("found", recursive=True)
+    first = own if last is None else (*own, table.c.candle >= last + horizon)
+    kept = select(func.min(table.c.candle).label("candle")).where(*first).cte("found", recursive=True)
     after = select(func.min(table.c.candle)).where(*own, table.c.candle >= kept.c.candle + horizon).scalar_subquery()
     return kept.union_all(select(after).where(kept.c.candle.is_not(None)))
+
+
+def _added(older: tuple[Bin, ...], rows: Sequence[Row[Any]]) -> tuple[Bin, ...]:
+    """Return bins with the sums of others: place, number, sum of confidences and how many came true."""
+    sums = {one.low: (one.n, one.n * one.said, one.true) for one in older}
+    for row in rows:
+        place, n, said, true = (row[at] for at in range(4))
+        known = sums.get(EDGES[place], (0, 0.0, 0))
+        sums[EDGES[place]] = (known[0] + n, known[1] + said, known[2] + true)
+    upper = dict(pairwise(EDGES))
+    return tuple(Bin(low=low, high=upper[low], n=n, said=said / n, true=true) for low, (n, said, true) in sorted(sums.items()))

@@ -49,9 +49,7 @@ def promise(house: House, sha256: str, symbol: str) -> Promise | None:
     )
 
 
-def _more(
-    journal: "Journal", sha256: str, symbol: str, before: tuple[Predictions, Trust] | None
-) -> tuple[Predictions, Trust]:
+def _more(journal: "Journal", sha256: str, symbol: str, before: tuple[Predictions, Trust] | None) -> tuple[Predictions, Trust]:
     """Return what is known with what has become known since: a model's checks are written, and settled, in their order."""
     if before is None or not len(before[0].candle):
         found = journal.predictions(sha256, symbol)

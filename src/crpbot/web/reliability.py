@@ -91,7 +91,8 @@ def reliability_of(house: House, sha256: str, symbol: str, of: Of) -> Reliabilit
     if journal is None:
         return None
     name = ("reliability", sha256, symbol, of)
-    found = house.kept.get(name, house.journal_version(), lambda: journal.tally.bins(sha256, symbol, of=of))
+    version = house.journal_version()
+    found = house.kept.get(name, version, lambda: journal.tally.bins(sha256, symbol, of=of, before=house.kept.last(name)))
     bins = tuple(
         ReliabilityBin(
             low=one.low, high=one.high, n=one.n, said=one.said, came_true=one.true / one.n, interval=wilson(one.true, one.n)
@@ -161,5 +162,7 @@ def known_model(house: House, beginning: str) -> str:
         return beginning
     entry = house.entry(beginning)
     if entry is None:
-        raise HTTPException(404, f"a model must be named by its digest, found {beginning}, which is of none here; see /api/overview")
+        raise HTTPException(
+            404, f"a model must be named by its digest, found {beginning}, which is of none here; see /api/overview"
+        )
     return entry.sha256

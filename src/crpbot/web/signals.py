@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse
@@ -268,7 +268,7 @@ def look(house: House, asked: Asked, number: int | None) -> Sight:
     except CrpbotError as error:
         problems.append(str(error))
     symbols = house.symbols()
-    symbol = _market(house, asked, seen, symbols)
+    symbol = _market(asked, seen, symbols)
     try:
         kept |= _record(house, symbol)
     except JournalError as error:
@@ -285,7 +285,7 @@ def look(house: House, asked: Asked, number: int | None) -> Sight:
     )
 
 
-def _market(house: House, asked: Asked, seen: dict[str, Any], symbols: tuple[str, ...]) -> str:
+def _market(asked: Asked, seen: dict[str, Any], symbols: tuple[str, ...]) -> str:
     """Return the market to draw: that of the chosen signal, else the one that is asked for, else where somebody spoke last."""
     if seen["chosen"] is not None:
         return str(seen["chosen"].line.symbol)
@@ -307,7 +307,7 @@ def _record(house: House, symbol: str) -> dict[str, Any]:
         return {}
     sha256 = speaker_of(house, symbol)
     found: dict[str, Any] = {
-        "paper": house.kept.get(("paper", symbol), house.journal_version(), lambda: journal.paper.summary(symbol)),
+        "paper": house.kept.get(("paper", symbol), journal.paper.newest(), lambda: journal.paper.summary(symbol)),
         "events": tuple(one for one in journal.events.newest(500) if one.symbol in {None, symbol})[:EVENTS],
     }
     if sha256 is not None:
@@ -330,4 +330,6 @@ def page(
     seen = look(house, Asked(symbol=symbol, model=model, stage=stage, outcome=outcome, before=before), signal)
     drawn = picture(seen.reliability) if seen.reliability is not None and seen.reliability.bins else None
     plan = "" if seen.chosen is None else json.dumps(asdict(seen.chosen.line) | {"expires": seen.chosen.said.get("expires", "")})
-    return render(request, "signals.html", seen=seen, drawn=drawn, plan_of_chart=plan, outcomes=Outcome.__args__[1:], wanted=signal)
+    return render(
+        request, "signals.html", seen=seen, drawn=drawn, plan_of_chart=plan, outcomes=get_args(Outcome)[1:], wanted=signal
+    )

@@ -60,5 +60,6 @@ def _heard(house: House, symbol: str) -> str:
         return "Its model has not been heard on a whole horizon yet. Wait for a quarter of an hour."
     return (
         f"Its model was heard {found.checks:,} times and was never surer of a direction than {percent(found.highest)}; a signal "
-        f"needs {THRESHOLD:.0%}, unless crpbot live was told another --threshold. What a lower one would have earned: crpbot backtest."
+        f"needs {THRESHOLD:.0%}, unless crpbot live was told another --threshold. What a lower one would have earned is what "
+        "crpbot backtest --threshold tells."
     )

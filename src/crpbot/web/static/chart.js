@@ -254,8 +254,7 @@ class MarketChart {
         position: one.side === "LONG" ? "belowBar" : "aboveBar",
         shape: one.side === "LONG" ? "arrowUp" : "arrowDown",
         color: one.id === this.chosen ? colour.fg : one.side === "LONG" ? colour.up : colour.down,
-        size: one.id === this.chosen ? 1.8 : 0.8,
-        text: one.id === this.chosen ? `${one.side} ${(100 * one.confidence).toFixed(1)} %` : "",
+        size: one.id === this.chosen ? 1.8 : this.chosen ? 0.5 : 0.8, // the chosen one stands out
       }));
     this.markers.setMarkers(arrows);
   }
