@@ -92,7 +92,7 @@ def test_from_landing_to_why_one_was_refused(chrome: Browser, address: str) -> N
 
 
 def test_a_replayed_candle_is_on_every_page_that_lives_within_two_seconds(chrome: Browser, address: str) -> None:
-    """The time of the replay is 60 times as fast: two seconds are two minutes of it, and a candle closes a minute after it opens."""
+    """The replay is 60 times as fast: two seconds are two minutes of it, and a candle closes a minute after it opens."""
     with looking(chrome, address) as page:
         page.goto("/")
         wait_for_candle(page)
@@ -100,7 +100,8 @@ def test_a_replayed_candle_is_on_every_page_that_lives_within_two_seconds(chrome
             """async () => {
               const found = [];
               for (let i = 0; i < 5; i++) {
-                const seen = await new Promise((done) => document.addEventListener("candle", (e) => done(e.detail), { once: true }));
+                const seen = await new Promise((done) =>
+                  document.addEventListener("candle", (event) => done(event.detail), { once: true }));
                 const { time } = await (await fetch("/api/health")).json();
                 found.push((time - seen.time - 60000) / 60 / 1000);
               }
@@ -131,12 +132,12 @@ def test_a_rollback_and_a_promotion_by_the_page(chrome: Browser, address: str) -
         page.goto("/models?symbol=BTC-USD")
         live = page.locator("#models tr", has=page.locator(".stage.live")).get_by_role("link").first
         was = str(live.get_attribute("href"))
-        page.get_by_role("button", name=re.compile("Roll back")).first.click()
+        page.get_by_role("button", name=re.compile("^Roll")).first.click()
         page.goto("/models?symbol=BTC-USD")
         expect(live).not_to_have_attribute("href", was)
         keep(page, "rolled-back")
         page.goto(was)
-        page.get_by_role("button", name=re.compile("Promote")).click()
+        page.get_by_role("button", name=re.compile("promote")).click()
         expect(page.locator("#errand")).to_contain_text(re.compile("promoted|refused"), timeout=120_000)
         keep(page, "promoted")
         page.goto("/ledger")
@@ -148,7 +149,7 @@ def test_the_disaster_is_not_promoted_by_the_page(chrome: Browser, address: str)
         log_in(page)
         page.goto("/models?symbol=BTC-USD")
         page.goto(the_refused(page))
-        page.get_by_role("button", name=re.compile("Promote")).click()
+        page.get_by_role("button", name=re.compile("promote")).click()
         expect(page.locator("#errand")).to_contain_text("normalizer-present", timeout=120_000)
         page.goto("/models?symbol=BTC-USD")
         row = page.locator("#models tr", has_text="v7-lost-scaler")
@@ -229,6 +230,6 @@ def test_who_is_not_logged_in_finds_no_button(chrome: Browser, address: str) -> 
     with looking(chrome, address) as page:
         page.goto("/models?symbol=BTC-USD")
         path = the_refused(page)
-        expect(page.get_by_role("button", name=re.compile("Roll back"))).to_have_count(0)
+        expect(page.get_by_role("button", name=re.compile("^Roll"))).to_have_count(0)
         page.goto(path)
-        expect(page.get_by_role("button", name=re.compile("Promote|Retire"))).to_have_count(0)
+        expect(page.get_by_role("button", name=re.compile("promote|Retire"))).to_have_count(0)
