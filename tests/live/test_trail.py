@@ -89,6 +89,13 @@ def test_a_line_that_is_no_candle_is_left_out(tmp_path: Path, line: str) -> None
     assert same(read_trail(tmp_path, SYMBOL), MARKET[:3])
 
 
+def test_a_candle_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
+    Trail(tmp_path).take(SYMBOL, MARKET[:10], END)
+    file = tmp_path / f"{SYMBOL}.csv"
+    file.write_bytes(file.read_bytes() + b"".join(file.read_bytes().splitlines(keepends=True)[4:8]))
+    assert same(read_trail(tmp_path, SYMBOL), MARKET[:10])
+
+
 def test_a_trail_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
     trail, most = Trail(tmp_path), 0
     for row in range(0, len(MARKET), 100):
@@ -103,12 +110,12 @@ def test_a_trail_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
 
 
 def test_whoever_reads_meanwhile_sees_a_part_and_never_nonsense(tmp_path: Path) -> None:
-    part = MARKET[:4_000]
+    part = MARKET[:7_000]  # it is cut on the way
 
     def write() -> None:
         trail = Trail(tmp_path)
-        for row in range(0, len(part), 4):
-            trail.take(SYMBOL, part[row : row + 4], END)
+        for row in range(0, len(part), 7):
+            trail.take(SYMBOL, part[row : row + 7], END)
 
     writer = threading.Thread(target=write)
     writer.start()
