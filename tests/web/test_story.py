@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from make_screenshots import browser, chromium, demo_address, wait_for_candle
+from make_screenshots import browser, demo_address, wait_for_candle
 from playwright.sync_api import Browser, Page, expect
+from web.browsing import chromium
 from web.houses import TOKEN
 
 pytestmark = pytest.mark.slow
@@ -25,10 +26,7 @@ DESK = {"width": 1280, "height": 900}
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    if chromium() is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have Chromium")
-        pytest.skip("needs Chromium")
+    assert chromium()
     with demo_address(token=TOKEN) as found:
         yield found
 
