@@ -131,6 +131,7 @@ def test_every_answer_says_what_a_page_may_do(browser: TestClient) -> None:
         headers = browser.get(path).headers
         assert "default-src 'none'; script-src 'self'; style-src 'self'" in headers["content-security-policy"], path
         assert "unsafe" not in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "same-origin", "with none a browser sends every form with the origin null"
         assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
 
 
