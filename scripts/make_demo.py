@@ -94,8 +94,8 @@ def promote(folder: Path, registry: Registry) -> None:
 
 
 def play(home: Path) -> None:
-    """Replay the week before the demo begins into its journal."""
-    played.play(home, start=played.CUT, until=played.START, speed=0, watch=Watch())
+    """Replay the week before the demo begins into its journal; it has stopped when the demo starts."""
+    played.play(home, start=played.CUT, until=played.START - 2 * MINUTE, speed=0, watch=Watch())
     journal = open_journal(home / played.JOURNAL)
     for symbol in played.SYMBOLS:
         said = journal.signals(symbol, limit=100_000)

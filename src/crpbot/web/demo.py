@@ -36,6 +36,7 @@ class Demo:
         words: what this is, for people.
         symbols: markets that are played.
         clock: of the replayed market.
+        until: when the recording is over, in milliseconds of UTC.
 
     """
 
@@ -45,10 +46,11 @@ class Demo:
     words: str
     symbols: tuple[str, ...]
     clock: ReplayClock
+    until: int
 
     def now(self) -> int:
         """Return the time of the replayed market, in milliseconds of UTC; it stands still when the recording is over."""
-        return min(self.clock.now(), played.END)
+        return min(self.clock.now(), self.until)
 
     def candles(self, symbol: str) -> Candles:
         """Return the candles of one symbol of the sample that have closed by now: all that may be known."""
@@ -57,11 +59,12 @@ class Demo:
 
 
 @contextmanager
-def demo(speed: float = 60.0) -> Iterator[Demo]:
+def demo(speed: float = 60.0, *, until: int = played.END) -> Iterator[Demo]:
     """Unpack the home, start the replay, and take both away in the end.
 
     Args:
         speed: how many times as fast as the market; 60 is a candle a second.
+        until: when the recording is over, in milliseconds of UTC.
 
     Raises:
         CrpbotError: the speed is none, or the replay does not begin.
@@ -72,7 +75,7 @@ def demo(speed: float = 60.0) -> Iterator[Demo]:
     with TemporaryDirectory(prefix="crpbot-demo-", ignore_cleanup_errors=True) as name:
         home = Path(name)
         unpack(home)
-        with _playing(home, speed) as clock:
+        with _playing(home, speed, until) as clock:
             yield Demo(
                 home=home,
                 journal=str(home / played.JOURNAL),
@@ -80,6 +83,7 @@ def demo(speed: float = 60.0) -> Iterator[Demo]:
                 words=words(speed),
                 symbols=played.SYMBOLS,
                 clock=clock,
+                until=until,
             )
 
 
@@ -100,10 +104,10 @@ def unpack(home: Path) -> None:
 
 
 @contextmanager
-def _playing(home: Path, speed: float) -> Iterator[ReplayClock]:
+def _playing(home: Path, speed: float, until: int) -> Iterator[ReplayClock]:
     """Play the market in a process of its own, and give its clock."""
     log = home / "played.log"
-    command = [sys.executable, "-m", played.__name__, str(home), repr(speed)]
+    command = [sys.executable, "-m", played.__name__, str(home), repr(speed), str(until)]
     with log.open("wb") as said:
         # A Ctrl-C on the terminal is ours alone: the process ends with us.
         process = subprocess.Popen(  # noqa: S603  our own command
