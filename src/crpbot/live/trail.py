@@ -51,7 +51,7 @@ class Trail:
             self._ends.pop(symbol, None)
 
     def _append(self, symbol: str, lines: bytes) -> None:
-        with _file(self._folder, symbol).open("ab", buffering=0) as file:
+        with trail_file(self._folder, symbol).open("ab", buffering=0) as file:
             if file.write(lines) != len(lines):
                 raise OSError("half of it was written")
 
@@ -59,13 +59,13 @@ class Trail:
         """Leave the newest of a file that has grown to about double, not of all markets in the same minute; return its lines."""
         if lines < 2 * KEPT - zlib.crc32(symbol.encode()) % (KEPT // 2):
             return lines
-        path = _file(self._folder, symbol)
+        path = trail_file(self._folder, symbol)
         write_whole(path, b"".join(path.read_bytes().splitlines(keepends=True)[-KEPT:]))
         return KEPT
 
     def _find_end(self, symbol: str) -> tuple[int, int]:
         """Return where the file of an earlier run ends; half a line, of one that was killed, goes."""
-        path = _file(self._folder, symbol)
+        path = trail_file(self._folder, symbol)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -90,7 +90,7 @@ def read_trail(folder: Path, symbol: str, *, newest: int = KEPT) -> Candles:
 
     """
     try:
-        content = _file(folder, check_symbol(symbol)).read_bytes()
+        content = trail_file(folder, check_symbol(symbol)).read_bytes()
     except OSError:
         content = b""
     lines = content[: content.rfind(b"\n") + 1].splitlines()
@@ -114,7 +114,8 @@ def trail_version(folder: Path) -> Mapping[str, tuple[int, int]]:
 _SUFFIX = ".csv"
 
 
-def _file(folder: Path, symbol: str) -> Path:
+def trail_file(folder: Path, symbol: str) -> Path:
+    """Return the file of a market."""
     return folder / f"{symbol}{_SUFFIX}"
 
 

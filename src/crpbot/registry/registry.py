@@ -136,6 +136,19 @@ class Registry:
         self._shelf.prove(entry.sha256, {}, diagnosis=digest)
         return self._shelf.judgement(digest).read_bytes()
 
+    def kept(self, entry: Entry, name: str) -> bytes:
+        """Return one of the files that are kept of an entry, after proof that it is what was kept.
+
+        Args:
+            entry: of the model.
+            name: one of `entry.files`.
+
+        Raises:
+            RegistryError: it was altered, or is gone.
+
+        """
+        return self._shelf.read(entry.sha256, name, entry.files[name])
+
     def deployed(self, entry: Entry) -> Path:
         """Return the deployed form of an entry, after the same proof."""
         self._shelf.prove(entry.sha256, entry.files, diagnosis=entry.diagnosis_sha256)
@@ -247,12 +260,11 @@ class Registry:
         """
 
         def find(state: State) -> Entry:
-            earlier = [sha for sha in state.lives.get(symbol, ()) if state.entries[sha].stage == "retired"]
-            if not earlier:
+            entry = state.earlier(symbol)
+            if entry is None:
                 raise RegistryError(
                     f"a rollback must have an earlier live model of {symbol}, found none; promote another (crpbot promote)"
                 )
-            entry = state.entries[earlier[-1]]
             if entry.expired(now):
                 raise RegistryError(
                     f"the earlier model of {symbol} must not have expired, found it proven until {utc(entry.proven_until)} and "

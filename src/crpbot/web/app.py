@@ -17,7 +17,21 @@ from starlette.types import Receive, Scope, Send
 from crpbot import __version__
 from crpbot.errors import CrpbotError
 from crpbot.quality.report.page import STYLE
-from crpbot.web import api, changes, diagnose, jobs, login, overview
+from crpbot.web import (
+    api,
+    candles,
+    changes,
+    compare,
+    data,
+    diagnose,
+    jobs,
+    ledger,
+    login,
+    models,
+    overview,
+    reliability,
+    signals,
+)
 from crpbot.web.errands import BusyError, Errands
 from crpbot.web.house import House
 from crpbot.web.news import News
@@ -25,7 +39,7 @@ from crpbot.web.render import render
 from crpbot.web.security import Door, Doorman
 from crpbot.web.setting import Setting
 
-ROOMS = (overview, jobs, diagnose, changes, login, api)
+ROOMS = (overview, signals, candles, reliability, models, compare, ledger, data, jobs, diagnose, changes, login, api)
 
 
 def make_app(setting: Setting) -> FastAPI:
