@@ -319,6 +319,39 @@ def test_every_alteration_of_what_was_promoted_is_seen_when_it_is_loaded(
     assert registry.deployed(entry)
 
 
+def test_a_kept_file_is_given_as_the_bytes_that_were_proven(tmp_path: Path, judgement: Judgement, file: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.record(passing(judgement), file, now=NOW)
+    (entry,) = registry.entries()
+    for name, digest in entry.files.items():
+        assert hashlib.sha256(registry.kept(entry, name)).hexdigest() == digest
+        kept = tmp_path / "models" / entry.sha256 / name
+        kept.chmod(0o644)
+        kept.write_bytes(kept.read_bytes() + b" ")
+        with pytest.raises(RegistryError, match="must be what was kept"):
+            registry.kept(entry, name)
+        kept.unlink()
+        with pytest.raises(RegistryError, match="found another or none"):
+            registry.kept(entry, name)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({name: 5} for name in ("symbol", "was", "recipe", "gate_table", "diagnosis_sha256", "reason", "who")),
+        *({"files": {name: "0" * 64}} for name in ("../ledger.jsonl", "a/b.pt", "..", ".", "", "a\\b.pt", "a\0")),
+    ],
+    ids=str,
+)
+def test_a_line_of_another_form_is_refused_though_its_chain_is_whole(tmp_path: Path, wrong: dict[str, object]) -> None:
+    """Whoever may write the file can make a whole chain; what it says still becomes paths and pages."""
+    plain = {"number": 1, "previous": START, "time": NOW, "who": "me", "move": "refuse", "symbol": "BTC-USD", "sha256": "0" * 64}
+    line = Line(**{**plain, "was": None, "stage": "candidate", "reason": "", "code_sha256": "", "version": "", **wrong})
+    Ledger(tmp_path / "ledger.jsonl").append(line.sealed())
+    with pytest.raises(RegistryError, match="must have one decision a line"):
+        Registry(tmp_path).entries(every=True)
+
+
 def test_a_model_of_a_made_up_market_is_not_served_live_whatever_the_ledger_says(
     tmp_path: Path, judgement: Judgement, file: Path
 ) -> None:

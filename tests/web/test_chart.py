@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from journals import START
-from playwright.sync_api import Page, sync_playwright
-from web.browsing import chromium, listening
+from playwright.sync_api import Page, expect, sync_playwright
+from web.browsing import chromium
+from web.houses import listening
 from web.spoken import candles, spoken
 
 from crpbot.live.trail import Trail
@@ -38,15 +39,9 @@ def page(home: Path) -> Iterator[Page]:
         browser.close()
 
 
-def drawn(page: Page) -> str:
-    """Return what the words beside the chart say of the signals, once it is drawn."""
-    page.locator("[data-part=signals]", has_text="drawn").wait_for()
-    return page.inner_text("#chart-words")
-
-
 def test_the_chart_is_drawn_and_nothing_is_complained_about(page: Page) -> None:
     page.goto("/signals?symbol=BTC-USD")
-    assert "40 signals drawn" in drawn(page)
+    expect(page.locator("#chart-words")).to_contain_text("40 signals drawn")
     assert page.locator("#chart canvas").count() > 0
     found = Axe().run(page).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}] == []
@@ -58,7 +53,7 @@ def test_the_chart_is_drawn_and_nothing_is_complained_about(page: Page) -> None:
 
 def test_a_new_candle_is_on_the_chart_within_two_seconds(page: Page, home: Path) -> None:
     page.goto("/signals?symbol=BTC-USD")
-    drawn(page)
+    expect(page.locator("#chart-words")).to_contain_text("drawn")
     page.wait_for_selector("#line[data-state=open]")
     new = candles(520, 1)
     Trail(home / "live" / "candles").take("BTC-USD", new, NEVER)

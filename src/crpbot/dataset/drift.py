@@ -152,9 +152,14 @@ def farthest(names: tuple[str, ...], later: Floats, mean: Floats, scale: Floats)
         scale: their deviations, likewise.
 
     """
-    away = (later - mean) / scale
+    away = deviations(later, mean, scale)
     column = int(np.abs(away).argmax())
     return names[column], float(away[column])
+
+
+def deviations(later: Floats, mean: Floats, scale: Floats) -> Floats:
+    """Return how far each feature's mean is from its training mean, in training deviations; arguments as in `farthest`."""
+    return (later - mean) / scale
 
 
 def population_stability(training: Floats, later: Floats) -> Floats:

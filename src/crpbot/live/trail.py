@@ -45,7 +45,6 @@ class Trail:
             new = [row for row in rows_of(candles) if newest < row[0] < until]
             if not new:
                 return
-            self._ends.pop(symbol, None)
             self._append(symbol, "".join(map(_line, new)).encode())
             self._ends[symbol] = self._cut(symbol, lines + len(new)), new[-1][0]
         except OSError:  # the next time begins with a look at what is there
@@ -73,7 +72,7 @@ class Trail:
         if whole != content:
             os.truncate(path, len(whole))
         lines = whole.splitlines()
-        return len(lines), max((row[0] for row in _increasing(lines[-_LAST:])), default=-1)
+        return len(lines), max((row[0] for row in map(_row, lines[-_LAST:]) if row), default=-1)
 
 
 def read_trail(folder: Path, symbol: str, *, newest: int = KEPT) -> Candles:
@@ -136,13 +135,13 @@ def _row(line: bytes) -> Row | None:
 
 
 def _increasing(lines: Sequence[bytes]) -> list[Row]:
-    """Return the rows of lines, oldest first; the newest is believed most."""
+    """Return the rows of lines; one that is not newer than all before it was taken twice."""
     rows: list[Row] = []
-    for line in reversed(lines):
+    for line in lines:
         row = _row(line)
-        if row is not None and (not rows or row[0] < rows[-1][0]):
+        if row is not None and (not rows or row[0] > rows[-1][0]):
             rows.append(row)
-    return rows[::-1]
+    return rows
 
 
 def _candles(rows: Sequence[Row]) -> Candles:

@@ -49,6 +49,26 @@ class Resamples:
             return self.counts @ np.bincount(self.cell, x, n_cells)
         return self.counts @ np.stack([np.bincount(self.cell, column, n_cells) for column in x.T], axis=1)
 
+    def totals_by(self, x: Floats, group: NDArray[np.intp], groups: int) -> Floats:
+        """Return the sum of `x`, shape `(n,)`, over the rows of every draw in each `group`, shape `(draws, groups)`."""
+        n_cells = self.counts.shape[1]
+        table = np.bincount(self.cell * groups + group, x, n_cells * groups).reshape(n_cells, groups)
+        return self.counts @ table
+
+    def errors_by(self, x: Floats, group: NDArray[np.intp], groups: int) -> Floats:
+        """Return the standard error of the mean of `x`, shape `(n,)`, in each `group`, shape `(groups,)`; NaN as in `mean`."""
+        if self.blocks < FEWEST_DRAWN:
+            return np.full(groups, np.nan)
+        mean = np.bincount(group, x, groups) / np.maximum(np.bincount(group, minlength=groups), 1)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a draw may have no row of a group
+            drawn = self.totals_by(x - mean[group], group, groups) / self.totals_by(np.ones(len(x)), group, groups)
+        seen = np.isfinite(drawn)
+        counted = seen.sum(axis=0)
+        drawn = np.where(seen, drawn, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.sqrt(((drawn - drawn.sum(axis=0) / counted) ** 2 * seen).sum(axis=0) / (counted - 1))
+        return np.where(counted > 1, spread, np.nan)
+
     def means(self, x: Floats, *, rows: NDArray[np.bool_] | None = None) -> Floats:
         """Return the mean of `x`, shape `(n,)`, over the chosen `rows` in every draw, shape `(draws,)`; NaN where none is."""
         chosen = np.ones(len(x)) if rows is None else rows.astype(np.float64)

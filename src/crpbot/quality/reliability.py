@@ -85,12 +85,10 @@ def reliability(
     place = equal_mass(confidence, bins)
     rows = np.bincount(place, minlength=bins)
     accuracy = np.bincount(place, right, bins) / rows
-    member = np.zeros((len(y), bins))
-    member[np.arange(len(y)), place] = 1.0
-    sizes = resamples.totals(member)
+    sizes = resamples.totals_by(np.ones(len(y)), place, bins)
     with np.errstate(invalid="ignore"):  # a draw may have no row of a bin
-        by_bin = resamples.totals(member * (right - accuracy[place])[:, None]) / sizes
-    gaps = resamples.totals(member * (right - confidence)[:, None])
+        by_bin = resamples.totals_by(right - accuracy[place], place, bins) / sizes
+    gaps = resamples.totals_by(right - confidence, place, bins)
     drawn = np.abs(gaps).sum(axis=1) / sizes.sum(axis=1)
     ece = float(np.abs(np.bincount(place, right - confidence, bins)).sum() / len(y))
     low, high = np.maximum(np.quantile(drawn, [0.025, 0.975]) + ece - drawn.mean(), 0.0)

@@ -58,6 +58,11 @@ class State:
     serving: dict[tuple[str, str], str] = field(default_factory=dict)
     lives: dict[str, list[str]] = field(default_factory=dict)
 
+    def earlier(self, symbol: str) -> Entry | None:
+        """Return the model that a rollback of a market would bring back; None where there is none."""
+        known = [sha256 for sha256 in self.lives.get(symbol, ()) if self.entries[sha256].stage == "retired"]
+        return self.entries[known[-1]] if known else None
+
 
 def add_up(lines: Iterable[Line]) -> State:
     """Return what the lines add up to: a model that becomes live, or gets into shadow, displaces the one that was."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 from crpbot.disk import locked
@@ -21,6 +22,15 @@ from crpbot.registry.stages import Move, Stage, check_stage
 FORMAT = "crpbot.ledger/1"
 START = "0" * 64
 """What the first line has for the digest of the line before it."""
+_TEXTS = ("sha256", "reason", "override", "who")
+_MAYBE_TEXTS = ("symbol", "was", "recipe", "recipe_sha256", "candles_sha256", "gate_table", "diagnosis_sha256")
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("number", "time"), (int,)),
+    **dict.fromkeys(("proven_until", "expires"), (int, NoneType)),
+    **dict.fromkeys(_TEXTS, (str,)),
+    **dict.fromkeys(_MAYBE_TEXTS, (str, NoneType)),
+}
+"""Of which type each part of a line must be."""
 _PATIENCE = 30.0
 """Seconds to wait for another process that writes."""
 
@@ -179,16 +189,14 @@ def _line(plain: Mapping[str, Any]) -> Line:
     line = Line(**plain)
     if len(plain) != len(fields(Line)):
         raise ValueError("something is missing")
-    for name in ("number", "time"):
-        if type(getattr(line, name)) is not int:
-            raise ValueError(f"{name} is no whole number")
-    for name in ("proven_until", "expires"):
-        if type(getattr(line, name)) not in {int, type(None)}:
-            raise ValueError(f"{name} is no whole number")
+    for name, kinds in _KINDS.items():
+        if type(getattr(line, name)) not in kinds:
+            raise ValueError(f"{name} is {type(getattr(line, name)).__name__}")
     if line.move not in get_args(Move):
         raise ValueError(f"{line.move!r:.20} is no move")
     check_stage(line.stage)
-    texts = {**line.files, "sha256": line.sha256, "reason": line.reason, "override": line.override, "who": line.who}
-    if not all(isinstance(text, str) for text in (*texts, *texts.values())):
+    if not all(isinstance(text, str) for text in (*line.files, *line.files.values())):
         raise ValueError("a text is none")
+    if any(name in {"", ".", ".."} or set(name) & set("/\\\0") for name in line.files):  # each stays in its folder
+        raise ValueError("a file has no plain name")
     return line

@@ -136,6 +136,19 @@ class Registry:
         self._shelf.prove(entry.sha256, {}, diagnosis=digest)
         return self._shelf.judgement(digest).read_bytes()
 
+    def kept(self, entry: Entry, name: str) -> bytes:
+        """Return one of the files that are kept of an entry, after proof that it is what was kept.
+
+        Args:
+            entry: of the model.
+            name: one of `entry.files`.
+
+        Raises:
+            RegistryError: it was altered, or is gone.
+
+        """
+        return self._shelf.read(entry.sha256, name, entry.files[name])
+
     def deployed(self, entry: Entry) -> Path:
         """Return the deployed form of an entry, after the same proof."""
         self._shelf.prove(entry.sha256, entry.files, diagnosis=entry.diagnosis_sha256)
@@ -213,7 +226,7 @@ class Registry:
                 number=len(lines) + 1,
                 previous=head_of(lines),
                 time=now,
-                who=who or _user(),
+                who=who or user_name(),
                 move=kind,
                 symbol=symbol,
                 sha256=sha256,
@@ -247,12 +260,11 @@ class Registry:
         """
 
         def find(state: State) -> Entry:
-            earlier = [sha for sha in state.lives.get(symbol, ()) if state.entries[sha].stage == "retired"]
-            if not earlier:
+            entry = state.earlier(symbol)
+            if entry is None:
                 raise RegistryError(
                     f"a rollback must have an earlier live model of {symbol}, found none; promote another (crpbot promote)"
                 )
-            entry = state.entries[earlier[-1]]
             if entry.expired(now):
                 raise RegistryError(
                     f"the earlier model of {symbol} must not have expired, found it proven until {utc(entry.proven_until)} and "
@@ -283,7 +295,7 @@ class Registry:
                 number=len(lines) + 1,
                 previous=head_of(lines),
                 time=now,
-                who=who or _user(),
+                who=who or user_name(),
                 move=kind,
                 was=entry.stage,
                 stage=move(entry.symbol, kind, now=entry.stage),
@@ -307,7 +319,7 @@ def recipe_digest(recipe: "Recipe") -> str:
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def _user() -> str:
+def user_name() -> str:
     """Return who runs this process, as the system names them."""
     try:
         return getpass.getuser()

@@ -106,10 +106,30 @@ class Shelf:
         if diagnosis is not None:
             wanted[self.judgement(diagnosis)] = diagnosis
         for path, digest in wanted.items():
-            if digest_of(path) != digest:
-                raise RegistryError(
-                    f"{path} must be what was kept when the model was judged, found another or none; restore it from a backup"
-                )
+            if not digest or digest_of(path) != digest:
+                raise _altered(path)
+
+    def read(self, sha256: str, name: str, digest: str) -> bytes:
+        """Return a file of a model, after proof that it is the one that the ledger knows: the bytes that were proven.
+
+        Raises:
+            RegistryError: it is another, or gone.
+
+        """
+        path = self.file(sha256, name)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            raise _altered(path) from None
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise _altered(path)
+        return content
+
+
+def _altered(path: Path) -> RegistryError:
+    return RegistryError(
+        f"{path} must be what was kept when the model was judged, found another or none; restore it from a backup"
+    )
 
 
 def digest_of(path: Path) -> str:

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import time as clock
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from crpbot.dataset.drift import LastDay
+from crpbot.dataset.drift import LastDay, deviations
 from crpbot.dataset.features.compute import compute_features
-from crpbot.errors import CandleError, CrpbotError, RegistryError
+from crpbot.errors import CandleError, CrpbotError, RegistryError, printable
 from crpbot.live.service import HEALTH, JOURNAL
 from crpbot.live.trail import read_trail, trail_file, trail_version
 from crpbot.market.candles import MINUTE, Candles
@@ -22,19 +22,21 @@ from crpbot.market.source import Source, open_source
 from crpbot.registry.entries import Entry
 from crpbot.registry.ledger import Line
 from crpbot.registry.registry import Registry
-from crpbot.signals.signal import drift_of
 from crpbot.web.setting import Setting
+from crpbot.web.trainings import Trainings
 
 if TYPE_CHECKING:
     from crpbot.live.journal import Journal
     from crpbot.model.checkpoint import Checkpoint
 
 T = TypeVar("T")
+R = TypeVar("R", Line, Entry)
 NOTHING = Candles(*(np.zeros(0, kind) for kind in (np.int64, *[np.float64] * 5)))
 """No candles."""
 _FORGOTTEN_AFTER = 300_000
 """Milliseconds after which candles on the disk are read again."""
 _DAY = 24 * 60
+_TOLD = ("symbol", "recipe", "reason", "override", "who")
 
 
 class Remembered:
@@ -97,6 +99,7 @@ class House:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.kept = Remembered()
+        self.trainings = Trainings(setting.runs)
 
     def now(self) -> int:
         """Return the time in milliseconds of UTC; of a demo, that of the recording."""
@@ -105,13 +108,14 @@ class House:
     # What has changed
 
     def versions(self) -> dict[str, Hashable]:
-        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`."""
+        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`, `jobs`."""
         home = self.setting.home
         return {
             "models": _stamp(home / "registry" / "ledger.jsonl"),
             "candles": trail_version(self.trail),
             "signals": self.journal_version(),
             "health": _stamp(self._live / HEALTH),
+            "jobs": (self.trainings.version(), _stamp(home / "cloud" / "jobs")),
         }
 
     def journal_version(self) -> Hashable:
@@ -135,11 +139,15 @@ class House:
             RegistryError: the ledger was altered.
 
         """
-        return self.kept.get("lines", _stamp(self.registry.path), self.registry.lines)
+        return self.kept.get("lines", _stamp(self.registry.path), lambda: tuple(map(_readable, self.registry.lines())))
 
     def entries(self) -> tuple[Entry, ...]:
         """Return every model that the registry knows, live ones first."""
-        return self.kept.get("entries", _stamp(self.registry.path), lambda: self.registry.entries(every=True))
+
+        def read() -> tuple[Entry, ...]:
+            return tuple(map(_readable, self.registry.entries(every=True)))
+
+        return self.kept.get("entries", _stamp(self.registry.path), read)
 
     def entry(self, sha256: str) -> Entry | None:
         """Return the model with that digest, or with that beginning of one, of at least 12 characters."""
@@ -262,18 +270,29 @@ class House:
 
     def drift(self, entry: Entry) -> tuple[str, float] | None:
         """Return the input of a model that is farthest from its training mean over the last day, and by how many deviations."""
+        return next(iter(self.drifts(entry)), None)
+
+    def drifts(self, entry: Entry) -> tuple[tuple[str, float], ...]:
+        """Return how far each input of a model is from its training mean over the last day, in deviations, the farthest first.
+
+        Nothing where there are too few candles, or the model has no normalizer: then nobody knows the training means.
+        """
         newest = self.candles(entry.symbol, count=1)
         if not len(newest):
-            return None
+            return ()
 
-        def look() -> tuple[str, float] | None:
+        def look() -> tuple[tuple[str, float], ...]:
             speaker = self.speaker(entry)
             recent = self.candles(entry.symbol, count=_DAY + speaker.feature_set.warm_up)
             found = compute_features(recent, speaker.feature_set)
             day = LastDay()
             for row, x in zip(found.rows.tolist(), found.values, strict=True):
                 day.take(int(recent.time[row]), x)
-            return drift_of(speaker, day.mean())
+            later, scaling = day.mean(), speaker.weights.normalizer
+            if later is None or scaling is None:
+                return ()
+            away = deviations(later, scaling.mean, scaling.scale).tolist()
+            return tuple(sorted(zip(speaker.feature_set.names, away, strict=True), key=lambda one: -abs(one[1])))
 
         return self.kept.get(("drift", entry.sha256), int(newest.time[-1]) // (10 * MINUTE), look)
 
@@ -290,6 +309,14 @@ class House:
             return Runtime(time=time, age=max(0.0, clock() - float(plain["written"])), well=not problems, problems=problems)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def _readable(one: R) -> R:
+    """Return a decision or a model whose texts any page can hold: a terminal may have given them half a character."""
+    texts: dict[str, Any] = {
+        name: printable(found) for name in _TOLD if isinstance(found := getattr(one, name, None), str) and not found.isprintable()
+    }
+    return replace(one, **texts) if texts else one
 
 
 def _read(source: Source, symbol: str) -> Candles:

@@ -15,10 +15,12 @@ from crpbot.registry.entries import Entry
 from crpbot.upkeep import SOON
 from crpbot.web.house import House
 from crpbot.web.promise import Promise, promise
-from crpbot.web.render import render
+from crpbot.web.render import render, signed, span
 
 router = APIRouter()
 DAY = 24 * 60 * MINUTE
+OLD = 60 * MINUTE
+"""Age of the newest candle from which on nobody seems to bring any."""
 DRAWN = 360
 """Candles of the small line: six hours."""
 
@@ -147,7 +149,8 @@ class Desk:
             return self._made[1:]
 
     def _version(self) -> object:
-        return self._house.versions(), self._house.now() // 60_000
+        versions = self._house.versions()
+        return {kind: versions[kind] for kind in versions if kind != "jobs"}, self._house.now() // 60_000
 
 
 def look(house: House) -> tuple[Overview, dict[str, Candles]]:
@@ -240,8 +243,12 @@ def _needs(market: Market, now: int) -> list[Attention]:
     if market.drift is not None and market.drift_limit is not None and abs(market.drift[1]) > market.drift_limit:
         name, away = market.drift
         found.append(
-            (2, f"The market has left what the model learned: {name} is {away:+.1f} training deviations off. It is silent.")
+            (2, f"The market has left what the model learned: {name} is {signed(away)} training deviations off. It is silent.")
         )
+    speaks = market.stage in {"live", "shadow"}
+    if speaks and market.candle is not None and (age := now - market.candle - MINUTE) > OLD:
+        old = span(age / 1_000)
+        found.append((2, f"Its newest candle is {old} old. Bring newer ones: crpbot live, or crpbot candles download."))
     if market.stage == "candidate":
         found.append((4, f"Its model may not speak: {market.reason}."))
     link = f"/models/{market.sha256}" if market.sha256 else "/data"

@@ -60,7 +60,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
             version=__version__,
         )
     )
-    return HTMLResponse(text, status)
+    return HTMLResponse(text.encode("utf-8", "replace"), status)  # a file may hold half a character, which no page can
 
 
 @cache
@@ -70,10 +70,15 @@ def _templates() -> Environment:
         "utc": utc,
         "percent": percent,
         "points": points,
+        "change": change,
+        "signed": signed,
         "price": price,
         "ago": ago,
         "span": span,
         "sparkline": sparkline,
+        "short": short,
+        "sentence": sentence,
+        "drift_bar": drift_bar,
     }
     return found
 
@@ -85,6 +90,45 @@ def points(share: float | None) -> str:
     ('−1.2 points', 'unknown')
     """
     return "unknown" if share is None else f"{100 * share:+.1f} points".replace("-", "−")
+
+
+def change(share: float | None) -> str:
+    """Return a change in percent.
+
+    >>> change(-0.0028), change(None)
+    ('−0.28 %', 'unknown')
+    """
+    return "unknown" if share is None else f"{100 * share:+.2f} %".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign.
+
+    >>> signed(-2.31)
+    '−2.3'
+    """
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def short(value: float | None) -> str:
+    """Return a number with as few digits as tell it.
+
+    >>> short(-0.91666), short(158041.2), short(None)
+    ('−0.9167', '158,041', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    size = abs(value)
+    return (f"{value:,.4g}" if size < 1e4 else f"{value:,.0f}" if size < 1e9 else f"{value:.3g}").replace("-", "−")
+
+
+def sentence(words: str) -> str:
+    """Return a clause as a sentence.
+
+    >>> sentence("nobody trades"), sentence("")
+    ('Nobody trades.', '')
+    """
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}." if words else ""
 
 
 def price(value: float | None) -> str:
@@ -136,3 +180,22 @@ def sparkline(candles: Candles, words: str) -> Markup:
     y = 46 - 44 * (close - low) / ((high - low) or 1.0)
     drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     return Markup(_SPARK).format(words, drawn)  # noqa: S704  a constant, whose places are escaped
+
+
+def drift_bar(away: float, limit: float | None, most: float) -> Markup:
+    """Return how far a feature is from training as a bar to the left or right of a middle line, with the limit as two marks.
+
+    Args:
+        away: deviations.
+        limit: beyond which a model is silent; None where there is none.
+        most: deviations that the width stands for.
+
+    """
+    half, room = 120.0, 116.0 / (most or 1.0)
+    wide = max(1.0, min(abs(away) * room, half))
+    style = "beyond" if limit is not None and abs(away) > limit else "within"
+    marks = [] if limit is None else [half - limit * room, half + limit * room]
+    parts = [f'<rect class="{style}" x="{half - wide if away < 0 else half:.1f}" y="3" width="{wide:.1f}" height="10"/>']
+    parts += [f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="16"/>' for x in marks]
+    middle = f'<line class="grid" x1="{half:.0f}" x2="{half:.0f}" y1="0" y2="16"/>'
+    return Markup(f'<svg class="driftbar" viewBox="0 0 240 16" aria-hidden="true">{middle}{"".join(parts)}</svg>')  # noqa: S704

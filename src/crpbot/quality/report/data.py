@@ -13,7 +13,10 @@ from crpbot.market.candles import utc
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.find import find_causes
 from crpbot.quality.diagnosis import Diagnosis
+from crpbot.quality.experiment import experiment_of
 from crpbot.quality.gates import GateTable, Verdict, judge
+from crpbot.quality.report.curves import Curves, curves_of
+from crpbot.quality.report.text import facts, founding_rows, headline, plain_words, selective_words, table_rows
 from crpbot.quality.rows import Judged
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class Judgement:
         causes: in the order of what explains most.
         verdict: of the chosen table of gates.
         targets: of the founding table, for comparison.
+        curves: what the pictures are drawn from.
         history: of the training, where it is known.
 
     """
@@ -39,6 +43,7 @@ class Judgement:
     causes: tuple[Cause, ...]
     verdict: Verdict
     targets: Verdict
+    curves: Curves
     history: tuple["Epoch", ...] = ()
 
     @property
@@ -117,8 +122,22 @@ class Judgement:
             "gates": [asdict(result) for result in self.verdict.results],
             "targets": [asdict(result) for result in self.targets.results],
             "passed": self.verdict.passed,
+            "words": self._words(),
+            "curves": self.curves.to_dict(self.history),
         }
         return finite(plain)  # type: ignore[no-any-return]
+
+    def _words(self) -> dict[str, Any]:
+        """Return the sentences and the rows of the tables, so that whoever draws a report later says the same."""
+        return {
+            "name": self.name,
+            "headline": headline(self),
+            "plain": plain_words(self),
+            "facts": facts(self.diagnosis),
+            "selective": selective_words(self.diagnosis),
+            "table": [{"name": row.name, "cell": row.cells[0], "target": row.target} for row in table_rows([self])],
+            "founding": [{"name": row.name, "cell": row.cells[0], "target": row.target} for row in founding_rows([self])],
+        }
 
     def to_json(self) -> str:
         """Return `diagnosis.json`."""
@@ -126,9 +145,16 @@ class Judgement:
 
 
 def weigh(diagnosis: Diagnosis, gates: GateTable, history: "Sequence[Epoch]" = ()) -> Judgement:
-    """Find the causes and ask the gates."""
-    metrics = diagnosis.metrics
-    return Judgement(diagnosis, find_causes(diagnosis), judge(metrics, gates), judge(metrics, "seed"), tuple(history))
+    """Find the causes, ask the gates, and keep what is drawn of it."""
+    metrics, experiment = diagnosis.metrics, experiment_of(diagnosis)
+    return Judgement(
+        diagnosis,
+        find_causes(diagnosis, experiment),
+        judge(metrics, gates),
+        judge(metrics, "seed"),
+        curves_of(diagnosis, experiment),
+        tuple(history),
+    )
 
 
 def write_predictions(judged: Judged, path: Path) -> None:

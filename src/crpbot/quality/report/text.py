@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from crpbot.dataset.labels import CLASSES
 from crpbot.market.candles import utc
 from crpbot.quality.diagnosis import Diagnosis
 from crpbot.quality.measure import Metrics
 from crpbot.quality.metrics import percent
-from crpbot.quality.report.data import Judgement
 from crpbot.quality.selective import Coverage
+
+if TYPE_CHECKING:
+    from crpbot.quality.report.data import Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Row:
     target: str = ""
 
 
-def headline(judgement: Judgement) -> str:
+def headline(judgement: "Judgement") -> str:
     """Return the verdict in one sentence."""
     verdict = judgement.verdict
     if verdict.passed:
@@ -34,7 +37,7 @@ def headline(judgement: Judgement) -> str:
     )
 
 
-def plain_words(judgement: Judgement) -> str:
+def plain_words(judgement: "Judgement") -> str:
     """Return what the numbers mean for somebody who would trade by them."""
     d, m = judgement.diagnosis, judgement.diagnosis.metrics
     if d.subject.holds is not None:
@@ -53,6 +56,35 @@ def plain_words(judgement: Judgement) -> str:
     if d.data.source == "synthetic":
         return words + " The market is made up: no real one behaves like it."
     return words + " No fee and no slippage is counted here: passing the gates means sound, not profitable."
+
+
+def facts(d: Diagnosis) -> str:
+    """Return which rows the model was judged on, what it is, and what it was made from."""
+    seen = {
+        "yes": "rows that the model had not seen",
+        "unknown": "nobody knows whether the model had seen these rows",
+    }[d.data.out_of_sample]
+    words = [
+        f"{d.data.rows:,} rows from {utc(d.data.first)} to {utc(d.data.last)} ({d.data.source} candles; {seen}).",
+        _network_words(d),
+        f"Features: {d.subject.feature_set.name}. Label: {d.label.rule}.",
+        row_words(d),
+        *(f"Repaired, {repair.cause}: {repair.remedy}." for repair in (d.checkpoint.repairs if d.checkpoint else ())),
+    ]
+    return " ".join(word for word in words if word)
+
+
+def _network_words(d: Diagnosis) -> str:
+    if d.subject.weights is None:
+        return "A function: nobody can look inside." if d.subject.holds is None else "No network."
+    temperature = "none" if d.subject.weights.temperature is None else f"{d.model.temperature:.3g}"
+    words = f"Network {d.model.architecture}, normalizer {d.model.normalizer}, temperature {temperature}."
+    if d.metrics.disagreement_mean is None:
+        return words
+    return (
+        f"{words} Its {d.subject.weights.members} members disagree by {100 * d.metrics.disagreement_mean:.1f} points on average "
+        "of the side that they take together."
+    )
 
 
 def row_words(diagnosis: Diagnosis) -> str:
@@ -94,7 +126,7 @@ def _spoken(coverage: Coverage) -> str:
     return f"{words} and are right {percent(coverage.accuracy.value)}{interval}"
 
 
-def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
+def table_rows(judgements: "Sequence[Judgement]") -> list[Row]:
     """Return what was measured, one row a measure, one cell a model."""
 
     def row(name: str, cell: Callable[[Metrics], str], target: str = "") -> Row:
@@ -123,7 +155,7 @@ def table_rows(judgements: Sequence[Judgement]) -> list[Row]:
     ]
 
 
-def founding_rows(judgements: Sequence[Judgement]) -> list[Row]:
+def founding_rows(judgements: "Sequence[Judgement]") -> list[Row]:
     """Return the diagnostic table of the founding document: what it measured of V6 and V7, by its words."""
 
     def row(name: str, cell: Callable[[Metrics], str]) -> Row:

@@ -1,0 +1,319 @@
+"""The candles of each market: where they come from, what is missing or wrong, and how far they are from what models learned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Request
+from fastapi import Path as InPath
+from fastapi.responses import HTMLResponse
+from markupsafe import Markup
+
+from crpbot.errors import CrpbotError
+from crpbot.live.trail import read_trail
+from crpbot.market.candles import MINUTE, utc
+from crpbot.market.check import MEANINGS, Checked, Finding, check_columns, check_file
+from crpbot.market.files import COLUMNS, check_symbol, find_candles
+from crpbot.registry.entries import Entry
+from crpbot.signals.ensemble import THRESHOLD
+from crpbot.signals.signal import newest_signal
+from crpbot.web.house import House
+from crpbot.web.refusal import NOT_FOUND, REFUSED
+from crpbot.web.render import house_of, render
+
+router = APIRouter()
+_LARGEST = 10
+"""Gaps and other findings that are named one by one."""
+_SHOWN = 10
+"""Features whose drift is drawn: the farthest."""
+_REMEMBERED = 300_000
+"""Milliseconds for which the check of a market is not done again."""
+_MEMORY = 4_000
+"""Candles that a signal is made from: exponential means remember long."""
+_WIDE, _HIGH = 600, 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """Minutes that are missing between two candles, whose open times are in milliseconds of UTC."""
+
+    last_before: int
+    first_after: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrong:
+    """One kind of finding.
+
+    Attributes:
+        kind, meaning: what it is, and what it means for training.
+        count: how many findings.
+        candles: that they concern.
+        examples: the first ten, in words.
+
+    """
+
+    kind: str
+    meaning: str
+    count: int
+    candles: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A feature, and how far its mean of the last day is from its training mean, in training deviations."""
+
+    name: str
+    deviations: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What a model says of the newest candle.
+
+    Attributes:
+        sha256, stage, recipe: of the model.
+        limit: deviations beyond which it is silent; None where its recipe does not say.
+        features: all of its inputs, the one that is farthest from training first; empty where that cannot be told.
+        status: `signal`, `expired` or `no signal`.
+        reason: why there is no signal; empty for one.
+        side, confidence: that it would take; None where it says nothing.
+        threshold: the least confidence of a signal.
+        candle: that it is of, in words.
+
+    """
+
+    sha256: str
+    stage: str
+    recipe: str | None
+    limit: float | None = None
+    features: tuple[Moved, ...] = ()
+    status: str = "no signal"
+    reason: str = ""
+    side: str | None = None
+    confidence: float | None = None
+    threshold: float = THRESHOLD
+    candle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The candles of one market; times are open times in milliseconds of UTC.
+
+    Attributes:
+        symbol: of the market.
+        source: where the candles on the disk come from; None where there are none.
+        kind: `file`, `sample` or `synthetic`; None likewise.
+        rows, first, last: of them, as far as they are known.
+        segments: runs without a gap; None where the candles cannot be read.
+        heard: candles that the runtime has left since, beside them.
+        newest: the newest of both; None without any.
+        age: seconds since that has closed.
+        gaps, missing: how many gaps, and how many minutes are missing in all.
+        holes: the ten largest gaps, the largest first.
+        wrong: what else is wrong, by kind.
+        trouble: why the candles cannot be read; else empty.
+        models: what those that speak say of the newest candle.
+
+    """
+
+    symbol: str
+    source: str | None
+    kind: str | None
+    rows: int = 0
+    first: int | None = None
+    last: int | None = None
+    segments: int | None = None
+    heard: int = 0
+    newest: int | None = None
+    age: float | None = None
+    gaps: int = 0
+    missing: int = 0
+    holes: tuple[Hole, ...] = ()
+    wrong: tuple[Wrong, ...] = ()
+    trouble: str = ""
+    models: tuple[Heard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    checked: Checked | None = None
+    trouble: str = ""
+
+
+def look(house: House, symbol: str) -> Data:
+    """Return how the candles of a market are."""
+    source, looked, now = house.source(), _checked(house, symbol), house.now()
+    ours = source is not None and symbol in source.symbols
+    trail, newest = read_trail(house.trail, symbol), house.candles(symbol, count=1)
+    stop = house.known_until()
+    checked = looked.checked
+    seen = _seen(checked) if checked is not None else {}
+    since = -1 if checked is None else checked.last
+    return Data(
+        symbol=symbol,
+        source=source.name if source is not None and ours else None,
+        kind=source.kind if source is not None and ours else None,
+        heard=int(((trail.time > since) & (trail.time < stop)).sum()),
+        newest=int(newest.time[-1]) if len(newest) else None,
+        age=max(0.0, (now - int(newest.time[-1]) - MINUTE) / 1_000) if len(newest) else None,
+        trouble=looked.trouble,
+        models=tuple(_heard(house, entry) for entry in _speakers(house, symbol)),
+        **seen,  # type: ignore[arg-type]
+    )
+
+
+def _seen(checked: Checked) -> dict[str, object]:
+    gaps = [one for one in checked.findings if one.kind == "gaps"]
+    largest = sorted(gaps, key=lambda one: -one.count)[:_LARGEST]
+    kinds = [(kind, [one for one in checked.findings if one.kind == kind]) for kind in MEANINGS if kind != "gaps"]
+    broken = any(one.kind in {"duplicates", "disorder", "off_minute", "impossible"} for one in checked.findings)
+    return {
+        "rows": checked.rows,
+        "first": checked.first,
+        "last": checked.last,
+        "segments": None if broken else len(gaps) + 1,
+        "gaps": len(gaps),
+        "missing": sum(one.count for one in gaps),
+        "holes": tuple(Hole(last_before=one.first, first_after=one.last, missing=one.count) for one in largest),
+        "wrong": tuple(
+            Wrong(
+                kind=kind,
+                meaning=MEANINGS[kind],
+                count=len(found),
+                candles=sum(one.count for one in found),
+                examples=tuple(map(str, found[:_LARGEST])),
+            )
+            for kind, found in kinds
+            if found
+        ),
+    }
+
+
+def _checked(house: House, symbol: str) -> _Looked:
+    """Return what `crpbot candles check` finds in the candles on the disk, as far as they are known."""
+    return house.kept.get(("checked", symbol), house.now() // _REMEMBERED, lambda: _check(house, symbol))
+
+
+def _check(house: House, symbol: str) -> _Looked:
+    candles = house.recorded(symbol)
+    candles = candles[: int(np.searchsorted(candles.time, house.known_until()))]
+    if len(candles):
+        columns = {name: getattr(candles, name) for name in COLUMNS[1:]}
+        return _Looked(checked=check_columns(symbol, candles.time, columns, candles.filled))
+    source = house.source()
+    if source is None or symbol not in source.symbols:
+        return _Looked()
+    try:
+        source.read(symbol)
+    except (CrpbotError, OSError) as error:
+        return _Looked(checked=_raw(house, symbol), trouble=str(error))
+    return _Looked()
+
+
+def _raw(house: House, symbol: str) -> Checked | None:
+    """Return what is wrong with a file that cannot be read as candles, row by row; None where even that cannot be said."""
+    try:
+        return check_file(find_candles(Path(house.setting.candles or ""))[symbol], symbol)
+    except (CrpbotError, OSError, KeyError):
+        return None
+
+
+def _speakers(house: House, symbol: str) -> list[Entry]:
+    try:
+        return [entry for entry in house.entries() if entry.symbol == symbol and entry.stage in {"live", "shadow"}]
+    except CrpbotError:  # the overview tells of a ledger that was altered
+        return []
+
+
+def _heard(house: House, entry: Entry) -> Heard:
+    """Return what a model says of the newest candle, and how far that is from what it learned."""
+    newest = house.candles(entry.symbol, count=1)
+    if not len(newest):
+        return Heard(sha256=entry.sha256, stage=entry.stage, recipe=entry.recipe, reason="there are no candles of this market")
+
+    def ask() -> Heard:
+        try:
+            speaker = house.speaker(entry)
+            said = newest_signal(
+                speaker,
+                house.candles(entry.symbol, count=_MEMORY),
+                stage=entry.stage,
+                now=house.now(),
+                expires=entry.expires,
+                override=entry.override,
+            )
+            drifts = house.drifts(entry)
+        except CrpbotError as error:
+            return Heard(sha256=entry.sha256, stage=entry.stage, recipe=entry.recipe, reason=str(error))
+        return Heard(
+            sha256=entry.sha256,
+            stage=entry.stage,
+            recipe=entry.recipe,
+            limit=speaker.recipe.serving.drift_limit if speaker.recipe is not None else None,
+            features=tuple(Moved(name=name, deviations=away) for name, away in drifts if np.isfinite(away)),
+            status=said.status,
+            reason=said.reason,
+            side=said.side,
+            confidence=said.confidence,
+            candle=said.candle,
+        )
+
+    version = (int(newest.time[-1]), entry.stage, house.now() // _REMEMBERED)
+    return house.kept.get(("heard", entry.sha256), version, ask)
+
+
+def span_picture(seen: Data, holes: tuple[Hole, ...]) -> Markup:
+    """Return the span of the candles as a strip in which gaps are open."""
+    if seen.first is None or seen.last is None or seen.last <= seen.first:
+        return Markup("")
+    first, size = seen.first, seen.last - seen.first
+    words = f"{utc(seen.first)} to {utc(seen.last)}: {seen.gaps} gaps, {seen.missing:,} minutes missing"
+    parts = [f'<rect class="have" x="0" y="4" width="{_WIDE}" height="{_HIGH - 8}"/>']
+    for hole in holes:
+        x = _WIDE * (hole.last_before - first) / size
+        wide = max(1.5, _WIDE * (hole.first_after - hole.last_before) / size)
+        parts.append(f'<rect class="hole" x="{min(x, _WIDE - wide):.1f}" y="0" width="{wide:.1f}" height="{_HIGH}"/>')
+    svg = f'<svg class="strip" viewBox="0 0 {_WIDE} {_HIGH}" preserveAspectRatio="none" role="img" aria-label="{words}">'
+    return Markup(svg + "".join(parts) + "</svg>")  # noqa: S704  numbers and times only
+
+
+def holes_of(house: House, symbol: str) -> tuple[Hole, ...]:
+    """Return every gap, but at most one for each unit of the picture: the largest."""
+    checked = _checked(house, symbol).checked
+    if checked is None:
+        return ()
+    gaps = sorted((one for one in checked.findings if one.kind == "gaps"), key=_count)[-_WIDE:]
+    return tuple(Hole(last_before=one.first, first_after=one.last, missing=one.count) for one in gaps)
+
+
+def _count(one: Finding) -> int:
+    return one.count
+
+
+@router.get("/data", response_class=HTMLResponse, include_in_schema=False)
+def page(request: Request) -> HTMLResponse:
+    """Show the candles of every market."""
+    house = house_of(request)
+    seen = [look(house, symbol) for symbol in house.symbols()]
+    drawn = {one.symbol: span_picture(one, holes_of(house, one.symbol)) for one in seen}
+    return render(request, "data.html", seen=seen, drawn=drawn, shown=_SHOWN, gaps=MEANINGS["gaps"], place=house.setting.candles)
+
+
+@router.get("/api/data", tags=["data"])
+def every(request: Request) -> tuple[Data, ...]:
+    """Return how the candles of every market are: where they come from, what is missing, and how far they are from training."""
+    house = house_of(request)
+    return tuple(look(house, symbol) for symbol in house.symbols())
+
+
+@router.get("/api/data/{symbol}", tags=["data"], responses=REFUSED | NOT_FOUND)
+def one(request: Request, symbol: Annotated[str, InPath(max_length=41)]) -> Data:
+    """Return how the candles of one market are."""
+    house = house_of(request)
+    if check_symbol(symbol) not in house.symbols():
+        raise HTTPException(404, f"a market must be one of this home, found none of {symbol}")
+    return look(house, symbol)
