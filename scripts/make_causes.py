@@ -1,33 +1,31 @@
-"""Write docs/causes.md: every cause, and what the diagnosis says of networks that were damaged on purpose.
+"""Write docs/causes.md and the examples of `crpbot explain`: what the diagnosis says of networks that were damaged on purpose.
 
-Models are trained into runs/causes where they are not there yet (about half an hour on two cores): v7 on the bundled BTC-USD and
-on level noise, and v6-lost-scaler on the three bundled symbols.
+Models are trained into runs/causes where they are not there yet (minutes on two cores): v7 on the bundled BTC-USD and on level
+noise, and v6-lost-scaler on the three bundled symbols.
 """
 
-import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
+from examples import NOISE, ROWS, Bench, judged, measured
 from faults import FAULTS, damaged, founding_payload
 
 from crpbot.dataset.features.compute import compute_features
 from crpbot.disk import write_whole
 from crpbot.factory import diagnose, read_market
 from crpbot.making.model import train_model
-from crpbot.market.candles import Candles
-from crpbot.market.source import SourceKind
-from crpbot.model.archive import read_archive
-from crpbot.model.loading import ModelFile, load_checkpoint
+from crpbot.model.loading import load_checkpoint
 from crpbot.model.network import Normalizer
 from crpbot.model.recipe import load_recipe
+from crpbot.quality.causes.pages import EXAMPLES_OF, example_rows, examples, found_words
 from crpbot.quality.causes.table import CAUSES, FOUNDING_CAUSES
 from crpbot.quality.report.data import Judgement
 from crpbot.quality.report.text import founding_rows
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "runs" / "causes"
-NOISE = "synthetic:level-noise"
+EXAMPLES = ROOT / "src" / "crpbot" / "quality" / "causes" / "examples.json"
 
 HEAD = """# Causes
 
@@ -37,13 +35,6 @@ among those that repair as much, roots come before their symptoms. What makes ev
 
 This page is written by `python scripts/make_causes.py`; do not edit it.
 """
-
-
-def judged(payload: object, candles: Candles, source: SourceKind) -> Judgement:
-    """Return the judgement of a file that holds `payload`."""
-    buffer = io.BytesIO()
-    torch.save(payload, buffer)
-    return diagnose(ModelFile(Path("model.pt"), "", read_archive(buffer.getvalue(), where="model.pt")), candles, source=source)
 
 
 def trained(recipe: str, symbol: str, market: str | None = None) -> Path:
@@ -65,6 +56,31 @@ def table_of_causes() -> Iterator[str]:
     yield "; ".join(f"{number}. {name}" for number, name in FOUNDING_CAUSES.items()) + ".\n"
 
 
+def write_examples() -> None:
+    """Damage a sound network once for every cause, and keep what was found."""
+    candles = read_market(NOISE, "BTC-USD")[0][-ROWS:]
+    other = Normalizer.fit(compute_features(read_market(NOISE, "ETH-USD")[0]).values)
+    bench = Bench(
+        sound=load_checkpoint(trained("v7", "BTC-USD", NOISE)),
+        candles=candles,
+        other=(other.mean, other.scale),
+    )
+    found = dict(measured(bench))
+    write_whole(EXAMPLES, json.dumps({code: found[code] for code in CAUSES}, indent=1, ensure_ascii=False) + "\n")
+
+
+def page_of_causes() -> Iterator[str]:
+    """Tell how each cause is recognised, with its example: what `crpbot explain` prints."""
+    yield f"\n## Each cause, with an example\n\n{EXAMPLES_OF}, is damaged once for each cause.\n"
+    yield "`crpbot explain CAUSE` prints the same.\n"
+    for kind in CAUSES.values():
+        example = examples()[kind.code]
+        yield f"\n### `{kind.code}`\n\n{kind.sign}\n\n"
+        yield f"Example: {example['fault']}. {' '.join(found_words(example, kind.code))}\n\n"
+        yield "| | sound | damaged |\n| --- | --- | --- |\n"
+        yield from (f"| {name} | {before} | {after} |\n" for name, before, after in example_rows(example))
+
+
 def table_of_faults() -> Iterator[str]:
     """Damage a sound network on purpose, and say what comes first."""
     yield (
@@ -83,10 +99,10 @@ def table_of_faults() -> Iterator[str]:
         other = Normalizer.fit(compute_features(read_market(market, "ETH-USD")[0]).values)
         checkpoint = load_checkpoint(trained("v7", "BTC-USD", market))
         cases.append((checkpoint, candles, source, (other.mean, other.scale)))
-    sound = [_first(judged(founding_payload(checkpoint), candles, source)) for checkpoint, candles, source, _ in cases]
+    sound = [_first(judged(founding_payload(checkpoint), candles, source=source)) for checkpoint, candles, source, _ in cases]
     yield f"| none | no critical cause | {' | '.join(sound)} |\n"
     for fault in FAULTS:
-        found = [_first(judged(damaged(model, fault, other), candles, source)) for model, candles, source, other in cases]
+        found = [_first(judged(damaged(model, fault, other), candles, source=source)) for model, candles, source, other in cases]
         yield f"| {fault.name} | `{fault.cause}` | {' | '.join(found)} |\n"
 
 
@@ -127,8 +143,9 @@ def founding_table() -> Iterator[str]:
 
 
 def main() -> None:
-    """Write the page, whole."""
-    text = "".join([HEAD, *table_of_causes(), *table_of_faults(), *founding_table()])
+    """Write the examples, then the page, whole."""
+    write_examples()
+    text = "".join([HEAD, *table_of_causes(), *table_of_faults(), *founding_table(), *page_of_causes()])
     write_whole(ROOT / "docs" / "causes.md", text)
 
 

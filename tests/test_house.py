@@ -12,6 +12,7 @@ from faults import FAULTS
 import crpbot
 from crpbot.quality.audit.audit import PROOFS
 from crpbot.quality.audit.check import LEAKS
+from crpbot.quality.causes.pages import example_rows, examples
 from crpbot.quality.causes.table import CAUSES
 from crpbot.quality.gates import MARKET_GATES
 
@@ -106,4 +107,17 @@ def test_every_cause_is_documented_and_the_page_is_of_this_table() -> None:
         assert f"| `{kind.code}` | {kind.severity} | {kind.meaning}" in page
         assert kind.remedy in page
     for fault in FAULTS:
-        assert f"| {fault.name} | `{fault.cause}` | `{fault.cause}` |" in page
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {fault.name} | `{fault.cause}` |")]
+        assert row.count(f"`{fault.cause}`") > 1  # it comes first on made-up candles, on real ones, or on both
+
+
+def test_every_cause_has_a_page_with_an_example_of_real_numbers() -> None:
+    """`scripts/make_causes.py` damages a network for each; `crpbot explain` and the page tell the same."""
+    page = (ROOT / "docs" / "causes.md").read_text()
+    assert list(examples()) == list(CAUSES)
+    for code, kind in CAUSES.items():
+        told_of = page.partition(f"### `{code}`")[2].partition("###")[0]
+        assert kind.sign in told_of
+        assert examples()[code]["fault"] in told_of
+        for name, before, after in example_rows(examples()[code]):
+            assert f"| {name} | {before} | {after} |" in told_of

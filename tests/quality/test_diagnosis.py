@@ -151,7 +151,8 @@ class Outside(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in {"script", "link", "img", "iframe", "object"} or any(name in {"src", "href"} for name, _ in attrs):
+        leads = any(name in {"src", "href"} and not (to or "").startswith("#") for name, to in attrs)
+        if tag in {"script", "link", "img", "iframe", "object"} or leads:
             self.found.append(tag)
 
 

@@ -14,6 +14,7 @@ from crpbot.cli import (
     cloud,
     diagnose,
     doctor,
+    explain,
     export,
     features,
     journal,
@@ -71,8 +72,8 @@ def _top(
 
 
 for command in (
-    run, features, train, tune, diagnose, audit, leaderboard, repair, promote, rollback, retrain, export, backtest, signal,
-    live, journal, serve, doctor,
+    run, features, train, tune, diagnose, explain, audit, leaderboard, repair, promote, rollback, retrain, export, backtest,
+    signal, live, journal, serve, doctor,
 ):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 for group in (candles, cloud, models):

@@ -242,7 +242,7 @@ def print_leaderboard(board: "Leaderboard") -> None:
 
 
 def print_reasons(judgement: "Judgement") -> None:
-    """Print the verdict, what it means, every failed gate and every cause, in words."""
+    """Print the verdict, what it means, every cause and every failed gate, in words and in the order of the report."""
     from crpbot.quality.report.text import plain_words, row_words, selective_words
 
     verdict = judgement.verdict
@@ -251,18 +251,21 @@ def print_reasons(judgement: "Judgement") -> None:
         _say(("PASSED ", "bold green"), f"{judgement.name}: all {n_gates} {verdict.table} gates. {plain_words(judgement)}")
     else:
         _say(("REFUSED ", "bold red"), f"{judgement.name}: {len(verdict.failed)} of {n_gates} {verdict.table} gates failed")
+        _say(f"  {plain_words(judgement)}")
     if words := row_words(judgement.diagnosis):
         _say(f"  {words}")
     if verdict.passed and (words := selective_words(judgement.diagnosis)):
         _say(f"  {words}")
-    for result in verdict.failed:
-        _say("  ", (result.name, "red"), f": {result.words} (must be {result.limit})")
     for cause in judgement.causes[:MOST_CAUSES]:
         _say("  cause ", (cause.code, "bold"), f" ({cause.severity}): {cause.message}")
         if cause.what_if is not None:
             _say(f"    {cause.what_if}")
     if others := judgement.causes[MOST_CAUSES:]:
-        _say(f"  and {', '.join(f'{cause.code} ({cause.severity})' for cause in others)}: --html explains them all")
+        _say(f"  and {', '.join(f'{cause.code} ({cause.severity})' for cause in others)}: --html shows them all")
+    if judgement.causes:
+        _say(f"  each with an example: crpbot explain {judgement.causes[0].code}")
+    for result in verdict.failed:
+        _say("  ", (result.name, "red"), f": {result.words} (must be {result.limit})")
 
 
 def _say(*parts: str | tuple[str, str]) -> None:

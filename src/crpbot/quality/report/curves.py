@@ -119,7 +119,7 @@ class Curves:
         over_time: accuracy and calibration, span by span.
         layers: of the network, as `layers.Layer`.
         drift_against: what `drift` compares with.
-        drift: the features that moved farthest, farthest first.
+        drift: the features that moved farthest: those that left the training range first, then by their shift.
 
     """
 
@@ -240,7 +240,7 @@ def over_time(judged: Judged) -> tuple[Span, ...]:
     p, y = judged.prediction.probabilities, judged.y
     n_spans = int(np.clip(judged.resamples.blocks // BLOCKS_OF_A_SPAN, FEWEST_SPANS, MOST_SPANS))
     n_spans = min(n_spans, len(y) // (SPAN_BINS * 2))
-    place: "NDArray[np.intp]" = np.arange(len(y)) * n_spans // len(y)
+    place: NDArray[np.intp] = np.arange(len(y)) * n_spans // len(y)
     right = (p.argmax(axis=1) == y).astype(float)
     error = judged.resamples.errors_by(right, place, n_spans)
     found = []
@@ -268,7 +268,8 @@ def _drift(diagnosis: Diagnosis) -> tuple[Literal["training rows", "scaler"] | N
     if diagnosis.learned is not None:
         training = diagnosis.learned.training.x
         drifts = measure_drift(subject.features, training, x)
-        ordered = sorted(range(len(drifts)), key=lambda i: (-drifts[i].outside, -abs(drifts[i].shift)))[:MOST_FEATURES]
+        ordered = sorted(range(len(drifts)), key=lambda i: (-drifts[i].outside * drifts[i].left, -abs(drifts[i].shift)))
+        ordered = ordered[:MOST_FEATURES]
         stability = population_stability(training[:, ordered], x[:, ordered])
         kept = [drifts[i] for i in ordered]
         found = [

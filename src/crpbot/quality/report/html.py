@@ -13,8 +13,8 @@ from crpbot.quality.causes.table import CAUSES
 from crpbot.quality.metrics import percent
 from crpbot.quality.report import plain as read
 from crpbot.quality.report.data import Judgement
-from crpbot.quality.report.page import page, scroller
-from crpbot.quality.report.pictures import pictures
+from crpbot.quality.report.page import page, scroller, words
+from crpbot.quality.report.pictures import pictures, spoken
 from crpbot.quality.report.svg import Bar, bar_list
 from crpbot.quality.report.worth import regime_table
 
@@ -24,9 +24,13 @@ MOST_CAUSES = 4
 """Causes that are open at once; the others wait behind a click."""
 _SEEN_AT_ONCE = ("log_loss", "ece", "accuracy", "confidence_over_99", "logit_abs_max")
 """What a what-if shows as bars, besides the number that tells most."""
+_CARD = 320
+"""Width of what stands in the card of a cause."""
 _SHARES = frozenset({"ece", "accuracy", "confidence_over_99", "mean_confidence", "class_bias"})
 _NAME = 60
 """Letters of a name that a heading has room for."""
+_CELL = 24
+"""Letters of a cell that stay in one line."""
 
 
 def report_page(judgements: Sequence[Judgement]) -> str:
@@ -36,7 +40,7 @@ def report_page(judgements: Sequence[Judgement]) -> str:
 
 def drawn(plains: Sequence[Plain]) -> str:
     """Return the page of one or more models from their `diagnosis.json`, each as plain types."""
-    names = [_name(plain) for plain in plains]
+    names = _names(plains)
     title = f"crpbot: {', '.join(names)}"
     foot = (
         "<footer>Shares and errors are of the judged rows; bands and intervals are 95 %. "
@@ -46,7 +50,7 @@ def drawn(plains: Sequence[Plain]) -> str:
         return page(title, [f"<h1>{escape(names[0])}</h1>", section(plains[0]), foot])
     links = "".join(f'<a href="#model-{i}">{escape(name)}</a>' for i, name in enumerate(names, 1))
     verdicts = "".join(
-        f'<li><a href="#model-{i}">{escape(name)}</a> {_verdict(plain)}</li>'
+        f'<li><a href="#model-{i}">{escape(name)}</a><br>{_verdict(plain)}</li>'
         for i, (name, plain) in enumerate(zip(names, plains, strict=True), 1)
     )
     body = [
@@ -72,6 +76,7 @@ def section(plain: Plain, *, tables: bool = True) -> str:
     return "".join(
         [
             f"<p>{_verdict(plain)}</p>",
+            _failed(plain),
             _paragraph(read.text(plain, "words", "plain")),
             _tiles(plain),
             _causes(plain),
@@ -103,11 +108,11 @@ def _side_by_side(plains: Sequence[Plain], kind: str, title: str, *, target: boo
     names = list(dict.fromkeys(name for one in tables for name in one))
     if not names:
         return ""
-    head = "".join(f"<th>{escape(_name(plain))}</th>" for plain in plains)
+    head = "".join(f"<th>{escape(name)}</th>" for name in _names(plains))
     rows = ""
     for name in names:
-        cells = "".join(f"<td>{escape(read.text(one.get(name), 'cell'))}</td>" for one in tables)
-        wanted = next((words for one in tables if (words := read.text(one.get(name), "target"))), "")
+        cells = "".join(_filled(read.text(one.get(name), "cell")) for one in tables)
+        wanted = next((goal for one in tables if (goal := read.text(one.get(name), "target"))), "")
         style = ' class="deeper"' if name.startswith(" ") else ""
         cells += f"<td><small>{escape(wanted)}</small></td>" if target else ""
         rows += f"<tr><td{style}>{escape(name.strip())}</td>{cells}</tr>"
@@ -123,22 +128,44 @@ def _name(plain: Plain) -> str:
     return name if len(name) <= _NAME else f"{name[:_NAME]}…"
 
 
-def _passed(plain: Plain) -> bool:
-    return read.at(plain, "passed") is True
+def _names(plains: Sequence[Plain]) -> list[str]:
+    """Return a name for each model, another one for each."""
+    names: list[str] = []
+    for plain in plains:
+        name, number = _name(plain), 1
+        while (found := name if number == 1 else f"{name} ({number})") in names:
+            number += 1
+        names.append(found)
+    return names
+
+
+def _filled(cell: str) -> str:
+    style = ' class="short"' if len(cell) <= _CELL else ""
+    return f"<td{style}>{escape(cell)}</td>"
 
 
 def _verdict(plain: Plain) -> str:
-    passed = _passed(plain)
-    words = read.text(plain, "words", "headline")
-    if not words:
-        failed = [read.text(gate, "name") for gate in read.items(plain, "gates") if gate.get("passed") is not True]
-        words = f"{_name(plain)} passes its gates." if passed else f"{_name(plain)} is refused: {', '.join(failed) or 'unknown'}."
-    mark = '<span class="badge">PASSED</span>' if passed else '<span class="badge">REFUSED</span>'
-    return f'<span class="verdict {"good" if passed else "bad"}">{mark}{escape(words)}</span>'
+    """Return whether it passes, in a few words; a file that does not say is refused."""
+    gates, table = read.items(plain, "gates"), read.text(plain, "gate_table")
+    if read.at(plain, "passed") is True:
+        return f'<span class="verdict good"><span class="badge">PASSED</span>all {len(gates)} {escape(table)} gates</span>'
+    causes = read.items(plain, "causes")
+    first = f"; first cause: {read.text(causes[0], 'code')}" if causes else ""
+    said = f"by {len(_refusing(gates))} of {len(gates)} {table} gates{first}"
+    return f'<span class="verdict bad"><span class="badge">REFUSED</span>{escape(said)}</span>'
 
 
-def _paragraph(words: str) -> str:
-    return f"<p>{escape(words)}</p>" if words else ""
+def _refusing(gates: Sequence[Plain]) -> list[str]:
+    return [read.text(one, "name") for one in gates if one.get("passed") is not True and one.get("required") is not False]
+
+
+def _failed(plain: Plain) -> str:
+    names = _refusing(read.items(plain, "gates"))
+    return f'<p class="soft">Failed: {escape(", ".join(names))}.</p>' if names else ""
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{words(text)}</p>" if text else ""
 
 
 def _tiles(plain: Plain) -> str:
@@ -157,10 +184,10 @@ def _tiles(plain: Plain) -> str:
     if (sure := read.share(metrics, "confidence_over_99")) is not None:
         tiles.append(("confidence over 99 %", percent(sure), "of the rows"))
     if low is not None and high is not None:
-        tiles.append(("logits", f"{_short(low)} to {_short(high)}", "a sound model: within ±10"))
+        tiles.append(("logits", f"{spoken(low)} to {spoken(high)}", "a sound model: within ±10"))
     cells = "".join(
-        f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd class="soft">{escape(words)}</dd></div>'
-        for name, value, words in tiles
+        f'<div><dt>{words(name)}</dt><dd>{words(value)}</dd><dd class="soft">{words(note)}</dd></div>'
+        for name, value, note in tiles
     )
     return f'<dl class="tiles">{cells}</dl>' if cells else ""
 
@@ -169,14 +196,18 @@ def _causes(plain: Plain) -> str:
     causes = [cause for cause in read.items(plain, "causes") if read.text(cause, "code")]
     if not causes:
         return '<h3>Why</h3><p class="good">No cause for concern was found.</p>' if read.at(plain, "causes") == [] else ""
-    cards = "".join(_cause(cause) for cause in causes[:MOST_CAUSES])
-    if others := causes[MOST_CAUSES:]:
-        names = ", ".join(read.text(cause, "code") for cause in others)
-        cards += f"<details><summary>and {escape(names)}</summary>{''.join(_cause(cause) for cause in others)}</details>"
-    return f"<h3>Why</h3>{cards}"
+    shown: dict[str, str] = {}
+    cards = [_cause(cause, shown) for cause in causes]
+    open_cards, others = "".join(cards[:MOST_CAUSES]), causes[MOST_CAUSES:]
+    if not others:
+        return f"<h3>Why</h3>{open_cards}"
+    names = ", ".join(read.text(cause, "code") for cause in others)
+    closed = f'<details class="more"><summary>and {escape(names)}</summary>{"".join(cards[MOST_CAUSES:])}</details>'
+    return f"<h3>Why</h3>{open_cards}{closed}"
 
 
-def _cause(cause: Plain) -> str:
+def _cause(cause: Plain, shown: dict[str, str]) -> str:
+    """Return a card; a remedy that was `shown` for another cause already is only named."""
     code = read.text(cause, "code")
     severity = "critical" if read.text(cause, "severity") == "critical" else "warning"
     evidence = ", ".join(
@@ -186,9 +217,14 @@ def _cause(cause: Plain) -> str:
     )
     explain = f" · <code>crpbot explain {escape(code)}</code>" if code in CAUSES else ""
     picture, every = _what_if(read.table(cause, "what_if"))
+    remedy = read.text(cause, "what_if", "remedy")
+    if remedy in shown:
+        picture, every = "", f"<p><small><b>What if:</b> {words(remedy)}, as for {escape(shown[remedy])}.</small></p>"
+    elif picture:
+        shown[remedy] = code
     return (
         f'<div class="cause {severity}{" proven" if picture else ""}"><div><h4>{escape(code)} <small>{severity}</small></h4>'
-        f"<p>{escape(read.text(cause, 'message'))}</p><small>{escape(evidence)}{explain}</small>{every}</div>{picture}</div>"
+        f"<p>{words(read.text(cause, 'message'))}</p><small>{escape(evidence)}{explain}</small>{every}</div>{picture}</div>"
     )
 
 
@@ -204,8 +240,8 @@ def _what_if(what_if: Plain) -> tuple[str, str]:
             bars.append(Bar("", abs(after) / most, _measure(name, after), "up"))
     if not bars:
         return "", ""
-    words = f"<b>What if:</b> {escape(remedy)}. Orange: as served; blue: with the remedy, on rows that it was not fitted on."
-    picture = f"<figure>{bar_list(f'What if {remedy}', bars)}<figcaption>{words}</figcaption></figure>"
+    told = f"<b>What if:</b> {words(remedy)}. Orange: as served; blue: with the remedy, on rows that it was not fitted on."
+    picture = f"<figure>{bar_list(f'What if {remedy}', bars, width=_CARD)}<figcaption>{told}</figcaption></figure>"
     rows = "".join(
         f"<tr><td>{escape(METRIC_WORDS[name])}</td><td>{escape(_cell(pair, 'before', name))}</td>"
         f"<td>{escape(_cell(pair, 'after', name))}</td></tr>"
@@ -252,7 +288,7 @@ def _gate(result: Plain) -> str:
 
 
 def _about(plain: Plain) -> str:
-    words, path = read.text(plain, "words", "facts"), read.text(plain, "model", "path")
-    if not words and not path:
+    facts, path = read.text(plain, "words", "facts"), read.text(plain, "model", "path")
+    if not facts and not path:
         return ""
-    return f'<h3>What was judged</h3><p class="soft">{escape(words)} <code>{escape(path)}</code></p>'
+    return f'<h3>What was judged</h3><p class="soft">{words(facts)} <code>{escape(path)}</code></p>'

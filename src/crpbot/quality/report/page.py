@@ -1,5 +1,6 @@
 """What every page shares: one file that stands alone, readable by day, by night, on a phone and on paper."""
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -11,10 +12,11 @@ STYLE = """
 @media (prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9ea7b1;--rule:#3d444d;--panel:#151b23;--down:#f0883e;
 --neutral:#9198a1;--up:#58a6ff;--good:#3fb950;--bad:#ff7b72;--sound:#59626d}}
 *{box-sizing:border-box}
-body{font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--fg);background:var(--bg);max-width:1040px;
-margin:0 auto;padding:1.5rem 1rem 4rem;overflow-wrap:break-word}
+body{font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--fg);background:var(--bg);
+max-width:1040px;margin:0 auto;padding:1.5rem 1rem 4rem;overflow-wrap:break-word}
 h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0 1rem;letter-spacing:-.01em}
-h2{font-size:1.4rem;line-height:1.25;margin:3rem 0 .8rem;border-top:1px solid var(--rule);padding-top:1.6rem;scroll-margin-top:3rem}
+h2{font-size:1.4rem;line-height:1.25;margin:3rem 0 .8rem;border-top:1px solid var(--rule);padding-top:1.6rem;
+scroll-margin-top:3rem}
 h3{font-size:1.12rem;margin:2.2rem 0 .6rem}p{margin:.6rem 0;max-width:75ch}p.soft,small,.soft{color:var(--soft)}
 p.soft{font-size:.9rem}a{color:var(--up)}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
@@ -45,8 +47,9 @@ code{font:.88em ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 .cause{background:var(--panel);border-left:4px solid var(--bad);border-radius:0 8px 8px 0;padding:.8rem 1rem;margin:.8rem 0;
 display:grid;grid-template-columns:minmax(0,1fr);gap:.4rem 1.4rem}
 .cause.warning{border-color:var(--down)}.cause h4{margin:0;font-size:1.02rem}.cause h4 small{font-weight:400}
-.cause p{margin:.3rem 0}.cause figure{padding:0}.cause details{margin-top:.4rem}summary{cursor:pointer;color:var(--soft)}
-@media (min-width:760px){.cause.proven{grid-template-columns:minmax(0,1fr) 350px}}
+.cause p{margin:.3rem 0}.cause figure{padding:0;max-width:380px}.cause details{margin-top:.4rem}
+summary{cursor:pointer;color:var(--soft)}
+@media (min-width:760px){.cause.proven{grid-template-columns:minmax(0,1fr) 320px}}
 .contents{position:sticky;top:0;z-index:1;background:var(--bg);border-bottom:1px solid var(--rule);display:flex;gap:.2rem 1.1rem;
 overflow-x:auto;white-space:nowrap;padding:.5rem 0;font-size:.9rem}
 .models{list-style:none;padding:0}.models li{padding:.45rem 0;border-bottom:1px solid var(--rule)}
@@ -54,9 +57,12 @@ footer{margin-top:3rem;border-top:1px solid var(--rule);padding-top:.8rem;color:
 @media (max-width:520px){svg text{font-size:13px}h1{font-size:1.4rem}h2{font-size:1.22rem}th,td{padding:.35rem .5rem}}
 @media print{@page{margin:14mm}body{max-width:none;padding:0;font-size:10.5pt}h2{break-before:page;border:0;padding-top:0}
 h3,h4{break-after:avoid}figure,.cause,tr,.tiles{break-inside:avoid}.contents{display:none}.wide{overflow:visible}
-.pictures{grid-template-columns:1fr 1fr}details::details-content{content-visibility:visible;display:block}a{color:inherit}}
+.pictures{grid-template-columns:1fr 1fr}details.more::details-content{content-visibility:visible;display:block}
+.tiles{grid-template-columns:repeat(5,1fr)}.tiles dd{font-size:1.1rem}a{color:inherit}
+.short,td.value{white-space:normal}}
 """
 """The one style sheet of pictures and tables."""
+_CODE = re.compile("`([^`]*)`")
 
 
 def page(title: str, body: Iterable[str]) -> str:
@@ -75,7 +81,12 @@ def figure(chart: Chart, caption: str) -> str:
 
 def captioned(picture: str, title: str, caption: str) -> str:
     """Return a picture, which is markup, with its title and caption, which are text."""
-    return f"<figure>{picture}<figcaption><b>{escape(title)}.</b> {escape(caption)}</figcaption></figure>"
+    return f"<figure>{picture}<figcaption><b>{escape(title)}.</b> {words(caption)}</figcaption></figure>"
+
+
+def words(text: str) -> str:
+    """Return text as markup: what stands between `backticks` is code, and no number leaves its per cent sign alone."""
+    return _CODE.sub(r"<code>\1</code>", escape(text)).replace(" %", "&nbsp;%")
 
 
 def scroller(table: str, label: str) -> str:

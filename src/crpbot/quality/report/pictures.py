@@ -19,6 +19,7 @@ Plain = Mapping[str, Any]
 
 _SOUND_BINS = 120
 _MOST_DATES = 4
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _TINY = 1e-3
 """The smallest activation that is drawn; its axis goes by powers of ten."""
 
@@ -121,7 +122,7 @@ def _confidence(plain: Plain) -> str:
         return ""
     edges, shares = found
     heights = [100 * share for share in next(iter(shares.values()))]
-    top = 1.3 * max(max(heights), 1.0)
+    top = 1.3 * max(1.0, *heights)
     span = (edges[0], edges[-1])
     chart = Chart("Confidence", "probability of the predicted class", "% of the rows", span, (0.0, top))
     _behind(chart, sound()["confidence"], span, edges[1] - edges[0])
@@ -147,13 +148,15 @@ def _logits(plain: Plain) -> str:
             chart.steps(edges, [100 * share for share in shares[name]], name.lower(), name=name)
     return figure(
         chart,
-        f"From {_spoken(edges[0])} to {_spoken(edges[-1])}; a sound model stays within ±10. Grey: all three logits of the sound "
+        f"From {spoken(edges[0])} to {spoken(edges[-1])}; a sound model stays within ±10. Grey: all three logits of the sound "
         "model.",
     )
 
 
-def _spoken(value: float) -> str:
-    return f"{value:,.1f}".replace("-", "−") if abs(value) < 1e9 else f"{value:.3g}"
+def spoken(value: float) -> str:
+    """Write a logit for people."""
+    digits = 1 if abs(value) < 1e3 else 0
+    return (f"{value:,.{digits}f}" if abs(value) < 1e9 else f"{value:.3g}").replace("-", "−")
 
 
 def _confusion(plain: Plain) -> str:
@@ -174,7 +177,7 @@ def _spans(plain: Plain, *wanted: str) -> tuple[list[Plain], list[tuple[float, s
     if len(spans) < 2:
         return [], []
     step = max(1, math.ceil(len(spans) / _MOST_DATES))
-    places = range(step // 2, len(spans), step)
+    places = range(step // 2, math.ceil(0.9 * len(spans)), step)
     return spans, [(float(place), read.text(spans[place], "first")[:10]) for place in places]
 
 
@@ -248,7 +251,7 @@ def _layers(plain: Plain) -> str:
         ):
             height = 100 * (read.share(layer, what) or 0.0)
             chart.steps([start, start + 0.3], [height], style, name=name if place == 1 else "")
-    return figure(chart, "A dead unit says nothing; a saturated one only passes a sum on. A sound network has few of either.")
+    return figure(chart, "A dead unit says nothing; a saturated one only passes a sum on. A sound network has few of them.")
 
 
 def _activations(plain: Plain) -> str:
@@ -259,7 +262,7 @@ def _activations(plain: Plain) -> str:
     sizes = {what: [math.log10(max(one, _TINY)) for one in _numbers(layers, what)] for what in ("size", "largest")}
     low, high = room([-1.0, 1.0, *sizes["size"], *sizes["largest"]], above=0.3)
     step = max(1, math.ceil((high - low) / 7))
-    powers = [(float(power), number(10.0**power)) for power in range(math.ceil(low), math.floor(high) + 1, step)]
+    powers = [(float(power), _power(power)) for power in range(math.ceil(low), math.floor(high) + 1, step)]
     names = [(x, f"layer {x:.0f}") for x in xs]
     chart = Chart(
         "Activations by layer", "layer", "|activation|, powers of ten", (0.4, len(layers) + 0.6), (low, high), names, powers
@@ -274,6 +277,10 @@ def _activations(plain: Plain) -> str:
     ]
     words = f" Spread against what batch normalization recorded: {', '.join(strayed)} (1 fits)." if strayed else ""
     return figure(chart, f"Before batch normalization. Around 1 is healthy; raw prices push layer 1 into the thousands.{words}")
+
+
+def _power(power: int) -> str:
+    return number(float(f"1e{power}")) if abs(power) <= 3 else f"10{str(power).translate(_RAISED)}"
 
 
 def _drift(plain: Plain) -> str:

@@ -7,7 +7,8 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44
-_BARS_FROM, _BARS_ROOM, _BAR_STEP = 124, 170, 20
+_BARS_FROM, _BARS_ROOM, _BAR_STEP = 0.36, 0.34, 20
+"""Where bars begin and how much room they have, as shares of the width; how far they stand apart."""
 
 
 @dataclass
@@ -121,23 +122,24 @@ class Bar:
     style: str
 
 
-def bar_list(title: str, bars: Sequence[Bar]) -> str:
+def bar_list(title: str, bars: Sequence[Bar], *, width: int = WIDTH) -> str:
     """Return bars that lie below each other, with a name before and words behind each, as one picture.
 
     Bars point to both sides of a line in the middle where one of them points to the left.
     """
     both = any(bar.length < 0 for bar in bars)
-    left, room = (_BARS_FROM + _BARS_ROOM / 2, _BARS_ROOM / 2) if both else (_BARS_FROM, _BARS_ROOM)
+    start, room = _BARS_FROM * width, _BARS_ROOM * width
+    left, room = (start + room / 2, room / 2) if both else (start, room)
     told = escape(f"{title}: " + "; ".join(f"{bar.name} {bar.words}".strip() for bar in bars))
     height = _BAR_STEP * len(bars) + 6
-    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{told}"><title>{escape(title)}</title>']
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{told}"><title>{escape(title)}</title>']
     parts.append(f'<line class="grid" x1="{left:.1f}" x2="{left:.1f}" y1="0" y2="{height}"/>')
     for place, bar in enumerate(bars):
         y, size = _BAR_STEP * place + 3, max(abs(max(-1.0, min(1.0, bar.length))) * room, 1.0)
         start = left - size if bar.length < 0 else left
         parts.append(f'<text x="0" y="{y + 12}">{escape(bar.name)}</text>')
         parts.append(f'<rect class="key {bar.style}" x="{start:.1f}" y="{y + 2}" width="{size:.1f}" height="{_BAR_STEP - 6}"/>')
-        parts.append(f'<text x="{WIDTH}" y="{y + 12}" text-anchor="end">{escape(bar.words)}</text>')
+        parts.append(f'<text x="{width}" y="{y + 12}" text-anchor="end">{escape(bar.words)}</text>')
     return "".join([*parts, "</svg>"])
 
 

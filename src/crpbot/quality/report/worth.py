@@ -14,8 +14,8 @@ Plain = Mapping[str, Any]
 def regime_table(plain: Plain) -> str:
     """Return how the model did in parts of the span."""
     rows = "".join(
-        f"<tr><td>{escape(read.text(one, 'name'))}</td><td>{count:,.0f}</td><td>{percent(read.share(one, 'accuracy'))}</td>"
-        f"<td>{percent(read.share(one, 'majority_accuracy'))}</td><td>{escape(_over(one))}</td></tr>"
+        f"<tr>{_short(read.text(one, 'name'))}<td>{count:,.0f}</td>{_short(percent(read.share(one, 'accuracy')))}"
+        f"{_short(percent(read.share(one, 'majority_accuracy')))}<td>{escape(_over(one))}</td></tr>"
         for one in read.items(plain, "regimes")
         if (count := read.real(one, "rows")) is not None
     )
@@ -23,6 +23,10 @@ def regime_table(plain: Plain) -> str:
         return ""
     head = "<tr><th>part</th><th>rows</th><th>right</th><th>its commonest class</th><th>above it</th></tr>"
     return f"<h3>Calm and wild, month by month</h3>{scroller(f'<table>{head}{rows}</table>', 'Parts of the span')}"
+
+
+def _short(cell: str) -> str:
+    return f'<td class="short">{escape(cell)}</td>'
 
 
 def _over(one: Plain) -> str:
