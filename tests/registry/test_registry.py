@@ -20,7 +20,7 @@ from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.quality.gates import Verdict
 from crpbot.quality.report.data import Judgement
-from crpbot.registry.entries import Entry
+from crpbot.registry.entries import Entry, add_up
 from crpbot.registry.ledger import START, Ledger, Line
 from crpbot.registry.registry import DAY, Registry, decide, recipe_digest
 from crpbot.registry.stages import MOVES, STAGES, move
@@ -213,6 +213,23 @@ def test_a_new_live_model_displaces_the_old_one_and_rollback_brings_it_back(
     registry.retire(registry.entries()[0], now=now, why="by hand")
     with pytest.raises(RegistryError, match="must have an earlier live model"):
         registry.rollback("BTC-USD", now=now)
+
+
+def test_a_rollback_would_bring_back_the_last_of_several() -> None:
+    lines = [decided(sha256, number) for number, sha256 in enumerate("abcd", 1)]
+    state = add_up(lines)
+    assert state.earlier("BTC-USD") == state.entries["c"]
+    assert add_up([*lines, dataclasses.replace(decided("c", 5), move="retire", stage="retired")]).earlier("BTC-USD").sha256 == "b"
+    assert add_up(lines[:1]).earlier("BTC-USD") is None
+    assert state.earlier("ETH-USD") is None
+
+
+def decided(sha256: str, number: int) -> Line:
+    """Return a line that promotes a model."""
+    facts = {"previous": START, "time": NOW + number, "who": "me", "symbol": "BTC-USD", "was": None, "reason": ""}
+    return Line(
+        number=number, move="promote", sha256=sha256, stage="live", files={"a.pt": ""}, code_sha256="", version="", **facts
+    )
 
 
 def test_a_model_expires_and_only_a_fresh_pass_makes_it_last_longer(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from live.worlds import promoted, without
 from models import market
@@ -119,6 +119,7 @@ def test_a_ledger_that_was_altered_leaves_the_candles_to_see(home: Path, tmp_pat
 
 
 @given(st.integers(1, 10**12), st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=20))
+@example(1_000, [(0.9999, 1.0), (0.0, 0.0)])
 def test_every_gap_is_drawn_inside_the_span(minutes: int, places: list[tuple[float, float]]) -> None:
     last = minutes * MINUTE
     holes = tuple(Hole(last_before=int(min(pair) * last), first_after=int(max(pair) * last), missing=1) for pair in places)

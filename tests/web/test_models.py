@@ -18,6 +18,7 @@ from crpbot.market.candles import MINUTE
 from crpbot.quality.report.html import drawn
 from crpbot.registry.ledger import START, Ledger, Line
 from crpbot.registry.registry import Registry
+from crpbot.web.compare import why_apart
 
 pytestmark = pytest.mark.slow
 NOW = int(market().time[-1]) + MINUTE
@@ -229,6 +230,26 @@ def test_numbers_of_other_rows_are_not_subtracted(home: Path, tmp_path: Path) ->
     assert not found["same_rows"]
     assert all(one["difference"] is None and one["better"] is None for one in found["measures"])
     assert f"may not be subtracted:</b> {found['apart']}" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"data": {"sha256": "b", "rows": 5}}, "other candles"),
+        ({"data": {"sha256": "a", "rows": 4}}, "other rows"),
+        ({"data": {"sha256": "a", "rows": 5, "to": "2026"}}, "other rows"),
+        ({"label": {"theta": 0.2}}, "labels mean something else"),
+        ({"data": {}, "label": None}, "other candles"),
+    ],
+    ids=str,
+)
+def test_numbers_may_be_subtracted_only_where_everything_is_the_same(change: dict, words: str) -> None:
+    plain = {"data": {"sha256": "a", "rows": 5}, "label": {"theta": 0.1}}
+    for one, other in ((plain, plain | change), (plain | change, plain)):
+        assert words in why_apart(one, other)
+        assert bool(why_apart(one, other)) == bool(change)
+    assert why_apart(plain, {})
 
 
 @pytest.mark.parametrize(

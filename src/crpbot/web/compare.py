@@ -118,7 +118,7 @@ class Comparison:
 def compare_two(house: House, a: Entry, b: Entry) -> Comparison:
     """Return two models side by side."""
     one, two = measured(house, a)[0] or {}, measured(house, b)[0] or {}
-    apart = _apart(one, two)
+    apart = why_apart(one, two)
     first, second = _recipe(house, a), _recipe(house, b)
     names = sorted({*(first or {}), *(second or {})})
     keys = None
@@ -139,7 +139,8 @@ def compare_two(house: House, a: Entry, b: Entry) -> Comparison:
     )
 
 
-def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+def why_apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+    """Return why the numbers of two diagnoses may not be subtracted; empty where they may."""
     if not one or not two:
         return "what was measured of one of them cannot be shown"
     if read.table(one, "data").get("sha256") != read.table(two, "data").get("sha256"):
