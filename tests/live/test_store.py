@@ -253,6 +253,7 @@ def test_the_newest_of_many_are_found_by_an_index(tmp_path: Path) -> None:
         journal.signals(symbol, model)
         journal.signals(symbol, model, since=5)
         journal.signals(symbol, model, before=(5, 7), outcome="open")
+        journal.reach(symbol, model, before=(5, 7), signals=9)
         journal.signals(symbol, model, before=(5, 7), stage="live", outcome="time")
         journal.open_signals(symbol, model)
         journal.open_checks(symbol, model)

@@ -61,6 +61,18 @@ def test_what_is_asked_for_is_what_comes(browser: TestClient) -> None:
         assert pages(browser, limit=9, **{name: value}) == [one for one in everything if fits(one)], name
 
 
+def test_what_is_seldom_is_looked_for_bit_by_bit(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = pages(browser)
+    monkeypatch.setattr("crpbot.web.signals.AT_ONCE", 7)
+    assert pages(browser, outcome="stop loss", limit=2) == [one for one in everything if one["outcome"] == "stop loss"]
+    assert pages(browser, stage="shadow", since=START + 5 * MINUTE) == [
+        one for one in everything if one["stage"] == "shadow" and one["candle"] >= START + 5 * MINUTE
+    ]
+    page = browser.get("/signals?outcome=gap").text
+    assert "None of 7 signals is like that." in page
+    assert 'rel="next"' in page
+
+
 def test_a_signal_is_told_as_it_was_said_with_its_fills(browser: TestClient) -> None:
     found = browser.get("/api/signals/2").json()
     said = signal(1, side="SHORT", confidence=0.51)

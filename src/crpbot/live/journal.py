@@ -26,7 +26,7 @@ from crpbot.live.migrate import is_current, migrate
 from crpbot.live.outbox import Outbox
 from crpbot.live.outcome import Outcome
 from crpbot.live.paper import Paper
-from crpbot.live.records import CheckRecord, SignalRecord, is_check
+from crpbot.live.records import OPEN, CheckRecord, SignalRecord, is_check
 from crpbot.live.store import Store
 from crpbot.live.tally import Tally, among_open, oldest_open
 from crpbot.market.candles import MINUTE, utc
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 ONCE = ("model_sha256", "symbol", "candle")
 SPOKEN = ("signal", "expired")
-OPEN = "open"
-"""Stands for the outcome of a signal that is not over."""
 
 
 def open_journal(address: str | Path) -> "Journal":
@@ -237,15 +235,24 @@ class Journal:
         wanted = _open(table, symbol, model) if outcome == OPEN else _of(table, select(table), symbol, model)
         if since is not None:
             wanted = wanted.where(table.c.candle >= since)
-        if before is not None:  # not an "or" of two ranges: an index has one
-            candle, last = before
-            wanted = wanted.where(table.c.candle <= candle, or_(table.c.candle < candle, table.c.id < last))
+        wanted = _before(wanted, table, before)
         if stage is not None:
             wanted = wanted.where(table.c.stage == stage)
         if outcome not in {None, OPEN}:
             wanted = wanted.where(table.c.outcome == outcome)
-        newest = (table.c.candle.desc(), table.c.id.desc())
-        return tuple(map(_signal, self._rows(wanted.order_by(*newest).limit(limit))))
+        return tuple(map(_signal, self._rows(_newest_first(wanted, table).limit(limit))))
+
+    def reach(
+        self, symbol: str | None = None, model: str | None = None, *, before: tuple[int, int] | None = None, signals: int
+    ) -> int | None:
+        """Return the candle that so many signals lead back to, newest first; None where there are not so many.
+
+        Whoever looks for what is seldom, by stage or outcome, looks no farther at once: no index knows them.
+        """
+        table = tables.signals
+        wanted = _before(_of(table, select(table.c.candle), symbol, model), table, before)
+        found = self._rows(_newest_first(wanted, table).offset(signals).limit(1))
+        return found[0]["candle"] if found else None
 
     def signal(self, number: int) -> SignalRecord | None:
         """Return the signal with that id; None where there is none."""
@@ -332,6 +339,17 @@ def _open(table: Table, symbol: str | None, model: str | None) -> Select[Any]:
     for column, value in ((table.c.symbol, symbol), (table.c.model_sha256, model)):
         wanted = wanted if value is None else wanted.where(among_open(column, value))
     return wanted
+
+
+def _before(wanted: Select[Any], table: Table, place: tuple[int, int] | None) -> Select[Any]:
+    if place is None:
+        return wanted
+    candle, last = place  # not an "or" of two ranges: an index has one
+    return wanted.where(table.c.candle <= candle, or_(table.c.candle < candle, table.c.id < last))
+
+
+def _newest_first(wanted: Select[Any], table: Table) -> Select[Any]:
+    return wanted.order_by(table.c.candle.desc(), table.c.id.desc())
 
 
 def _oldest_first(wanted: Select[Any], table: Table) -> Select[Any]:

@@ -13,6 +13,8 @@ from crpbot.signals.rules import MarketRules
 from crpbot.signals.signal import Signal
 
 FillKind = Literal["entry", "exit"]
+OPEN = "open"
+"""Stands for the outcome of a signal that is not over."""
 
 
 def is_check(candle: int, horizon: int) -> bool:

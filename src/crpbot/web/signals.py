@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse
 
 from crpbot.errors import CrpbotError, JournalError
-from crpbot.live.records import Event, Fill, PaperSummary, SignalRecord
+from crpbot.live.records import OPEN, Event, Fill, PaperSummary, SignalRecord
 from crpbot.market.candles import Candles
 from crpbot.market.files import SYMBOL
 from crpbot.signals.plan import OrderPlan
@@ -24,6 +24,8 @@ from crpbot.web.silence import silence
 router = APIRouter()
 SHOWN = 25
 """Signals on one page."""
+AT_ONCE = 10_000
+"""Signals among which those of a stage or an outcome are looked for; older ones are on the next page."""
 EVENTS = 12
 DRAWN = 1_440
 """Candles that the words beside the chart are about: a day."""
@@ -83,7 +85,7 @@ class SpokenPage:
 
     Attributes:
         signals: of this page.
-        next: what `before` has to be for the next page; None on the last one.
+        next: what `before` has to be for the next page, where there may be more, even if this one is short; None on the last one.
 
     """
 
@@ -162,16 +164,23 @@ def find(house: House, asked: Asked, *, limit: int, since: int | None = None) ->
     if journal is None:
         return SpokenPage(signals=(), next=None)
     candle, _, last = asked.before.partition("-")
+    of = (asked.symbol or None, known_model(house, asked.model) if asked.model else None)
+    before = (int(candle), int(last)) if asked.before else None
+    seldom = bool(asked.stage) or asked.outcome not in {"", OPEN}
+    end = journal.reach(*of, before=before, signals=AT_ONCE) if seldom else None
+    if end is not None and since is not None and end <= since:
+        end = None
     found = journal.signals(
-        asked.symbol or None,
-        known_model(house, asked.model) if asked.model else None,
-        since=since,
-        before=(int(candle), int(last)) if asked.before else None,
+        *of,
+        since=since if end is None else end,
+        before=before,
         stage=asked.stage or None,
         outcome=asked.outcome or None,
         limit=limit + 1,
     )
-    more = f"{found[limit - 1].candle}-{found[limit - 1].id}" if len(found) > limit else None
+    more = None if end is None else f"{end}-0"
+    if len(found) > limit:
+        more = f"{found[limit - 1].candle}-{found[limit - 1].id}"
     return SpokenPage(signals=tuple(map(spoken, found[:limit])), next=more)
 
 
@@ -280,7 +289,7 @@ def look(house: House, asked: Asked, number: int | None) -> Sight:
         **seen,
         day=house.candles(symbol, count=DRAWN + 1) if symbol in symbols else NOTHING,
         **kept,
-        silence=() if seen["page"].signals or problems else silence(house, symbol, filtered=_filtered(asked)),
+        silence=() if seen["page"].signals or problems else _why(house, symbol, asked, seen["page"]),
         problems=tuple(dict.fromkeys(problems)),
     )
 
@@ -296,8 +305,13 @@ def _market(asked: Asked, seen: dict[str, Any], symbols: tuple[str, ...]) -> str
     return symbols[0] if symbols else ""
 
 
-def _filtered(asked: Asked) -> bool:
-    return bool(asked.stage or asked.outcome or asked.before or asked.model)
+def _why(house: House, symbol: str, asked: Asked, page: SpokenPage) -> tuple[str, ...]:
+    """Return why there is no signal to show."""
+    if page.next is not None:
+        return (f"None of {AT_ONCE:,} signals is like that. Look at the older ones.",)
+    if asked.stage or asked.outcome or asked.before or asked.model:
+        return ("No signal is like that. Ask for less.",)
+    return silence(house, symbol)
 
 
 def _record(house: House, symbol: str) -> dict[str, Any]:

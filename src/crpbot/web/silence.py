@@ -9,17 +9,14 @@ from crpbot.signals.ensemble import THRESHOLD
 from crpbot.web.house import House
 
 
-def silence(house: House, symbol: str, *, filtered: bool) -> tuple[str, ...]:
-    """Return why there is no signal of a market to show, in sentences.
+def silence(house: House, symbol: str) -> tuple[str, ...]:
+    """Return why nothing was said of a market, in sentences.
 
     Args:
         house: that is looked at.
         symbol: of the market; "" where there is none.
-        filtered: whether something may have been said that was not asked for.
 
     """
-    if filtered:
-        return ("No signal is like that. Ask for less.",)
     reasons = (_may_speak(house, symbol), _listens(house), _heard(house, symbol))
     return ("Nothing was said yet.", *filter(None, reasons))
 
