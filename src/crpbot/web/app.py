@@ -111,7 +111,9 @@ def _said_no(request: Request, error: Exception) -> Response:
 
 def _not_here(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _answer(request, error.status_code, error.detail)
+    answer = _answer(request, error.status_code, error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def _not_understood(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from crpbot.errors import CrpbotError
 from crpbot.live.trail import read_trail
 from crpbot.market.candles import MINUTE, utc
 from crpbot.market.check import MEANINGS, Checked, Finding, check_columns, check_file
-from crpbot.market.files import COLUMNS, check_symbol, find_candles
+from crpbot.market.files import COLUMNS, SYMBOL, find_candles
 from crpbot.registry.entries import Entry
 from crpbot.signals.ensemble import THRESHOLD
 from crpbot.signals.signal import newest_signal
@@ -28,7 +28,7 @@ _LARGEST = 10
 _SHOWN = 10
 """Features whose drift is drawn: the farthest."""
 _REMEMBERED = 300_000
-"""Milliseconds for which the check of a market is not done again."""
+"""Milliseconds for which candles that are still to come, or cannot be read, are not checked again."""
 _MEMORY = 4_000
 """Candles that a signal is made from: exponential means remember long."""
 _WIDE, _HIGH = 600, 28
@@ -195,7 +195,10 @@ def _seen(checked: Checked) -> dict[str, object]:
 
 def _checked(house: House, symbol: str) -> _Looked:
     """Return what `crpbot candles check` finds in the candles on the disk, as far as they are known."""
-    return house.kept.get(("checked", symbol), house.now() // _REMEMBERED, lambda: _check(house, symbol))
+    recorded, known = house.recorded(symbol), min(house.now(), house.known_until()) // _REMEMBERED
+    whole = len(recorded) > 0 and int(recorded.time[-1]) < house.known_until()
+    version = recorded.sha256 if whole else (recorded.sha256, known)  # candles that have not changed are not checked again
+    return house.kept.get(("checked", symbol), version, lambda: _check(house, symbol))
 
 
 def _check(house: House, symbol: str) -> _Looked:
@@ -311,9 +314,9 @@ def every(request: Request) -> tuple[Data, ...]:
 
 
 @router.get("/api/data/{symbol}", tags=["data"], responses=REFUSED | NOT_FOUND)
-def one(request: Request, symbol: Annotated[str, InPath(max_length=41)]) -> Data:
+def one(request: Request, symbol: Annotated[str, InPath(pattern=f"^{SYMBOL.pattern}$")]) -> Data:
     """Return how the candles of one market are."""
     house = house_of(request)
-    if check_symbol(symbol) not in house.symbols():
+    if symbol not in house.symbols():
         raise HTTPException(404, f"a market must be one of this home, found none of {symbol}")
     return look(house, symbol)
