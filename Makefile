@@ -51,6 +51,7 @@ bench: setup ## speed as ratios, in one run: see benchmarks/
 	$(BIN)/python benchmarks/backtest.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/live.py
+	$(BIN)/python benchmarks/web.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
 

@@ -5,9 +5,9 @@
 One core, one thread. The usual way recomputes the 72 features of a window of 1,000 candles in pandas at each close, feeds the
 last row to the network in torch, and inserts a row into SQLite. Ours is the loop itself: ledger looked at, feed asked, features,
 prediction, drift, order plan, signal, check and message written in one transaction that outlives a loss of power (the usual one
-does not). Every candle makes a signal (threshold 0.34), which is the most work there can be. `said`: features, prediction and
-signal, candle after candle and nothing else; `stored`: from the beginning of the turn until the transaction is over. Both on the
-bundled sample; three rounds in turns, each in a process of its own; the table shows the fastest.
+does not), and the trail appended to. Every candle makes a signal (threshold 0.34), which is the most work there can be. `said`:
+features, prediction and signal, candle after candle and nothing else; `stored`: from the beginning of the turn until the
+transaction is over. Both on the bundled sample; three rounds in turns, each in a process of its own; the table shows the fastest.
 """
 
 import argparse
@@ -53,6 +53,7 @@ def ours(folder: Path, markets: int, threshold: float, minutes: int) -> dict[str
     from crpbot.live.loop import SETTLE, Loop, Setting
     from crpbot.live.roster import Roll, Roster
     from crpbot.live.states import States
+    from crpbot.live.trail import Trail
     from crpbot.market.candles import MINUTE
     from crpbot.market.sample import read_sample
     from crpbot.model.loading import load_checkpoint
@@ -96,7 +97,8 @@ def ours(folder: Path, markets: int, threshold: float, minutes: int) -> dict[str
     def heard(_signal: object, _late: int) -> None:
         stored.append(time.perf_counter() - begun)
 
-    loop = Loop(feed, clock, roster, journal, guard, States(home / "live"), tell, Setting(), heard=heard)
+    setting = Setting(taken=Trail(home / "live" / "candles").take)
+    loop = Loop(feed, clock, roster, journal, guard, States(home / "live"), tell, setting, heard=heard)
     began = time.perf_counter()
     loop.turn()
     started, seconds = time.perf_counter() - began, []

@@ -16,9 +16,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from crpbot import factory, upkeep
 from crpbot.disk import whole_file
-from crpbot.live.desk import Style
 from crpbot.live.journal import open_journal
-from crpbot.live.service import Order, Watch, replay
+from crpbot.live.service import Watch
 from crpbot.making.jobs import Job, grid, run_here
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.sample import read_sample
@@ -26,11 +25,9 @@ from crpbot.model.folder import checkpoint_name
 from crpbot.model.loading import open_model
 from crpbot.model.recipe import load_recipe
 from crpbot.registry.registry import Registry
-from crpbot.signals.follow import Costs
-from crpbot.signals.plan import ATR_PRESET
-from crpbot.web import demo
+from crpbot.web import demo, played
 
-EARLIER = demo.CUT - 14 * demo.DAY
+EARLIER = played.CUT - 14 * played.DAY
 """When the first model of BTC-USD was made: it has not expired when the demo is over, so that a rollback may go back to it."""
 WHO = "the demo"
 """Decides, for the ledger: the user of the machine that makes the file is nobody's business."""
@@ -53,10 +50,10 @@ class Made:
 
 MODELS = (
     Made("BTC-USD", "v7", 0, EARLIER),
-    Made("ETH-USD", "v7", 0, demo.CUT),
-    Made("SOL-USD", "v7", 0, demo.CUT),
-    Made("BTC-USD", "v7-lost-scaler", 0, demo.CUT),
-    Made("BTC-USD", "v8", 0, demo.CUT),
+    Made("ETH-USD", "v7", 0, played.CUT),
+    Made("SOL-USD", "v7", 0, played.CUT),
+    Made("BTC-USD", "v7-lost-scaler", 0, played.CUT),
+    Made("BTC-USD", "v8", 0, played.CUT),
 )
 """In the order in which they are promoted or refused; the registry says who is."""
 
@@ -75,7 +72,7 @@ def job(made: Made, folder: Path) -> Job:
 
 def train(folder: Path) -> None:
     """Train what is not there yet: two side by side, each with the candles that it may know."""
-    for at in (EARLIER, demo.CUT):
+    for at in (EARLIER, played.CUT):
         missing = [one for one in MODELS if one.at == at and not job(one, folder).folder.exists()]
         markets = {one.symbol: known(one) for one in missing}
         run_here(
@@ -97,17 +94,14 @@ def promote(folder: Path, registry: Registry) -> None:
 
 
 def play(home: Path) -> None:
-    """Replay the week before the demo begins into its journal."""
-    markets = {symbol: demo.recording(symbol, since=demo.CUT, until=demo.START) for symbol in demo.PLAYED}
-    style = Style(threshold=demo.THRESHOLD, preset=ATR_PRESET, costs=Costs())
-    order = Order(home=home, symbols=demo.PLAYED, journal=str(home / demo.JOURNAL), style=style, paper=True)
-    replay(order, markets, speed=0, start=demo.CUT, watch=Watch())
-    journal = open_journal(home / demo.JOURNAL)
-    for symbol in demo.PLAYED:
+    """Replay the week before the demo begins into its journal; it has stopped when the demo starts."""
+    played.play(home, start=played.CUT, until=played.START - 2 * MINUTE, speed=0, watch=Watch())
+    journal = open_journal(home / played.JOURNAL)
+    for symbol in played.SYMBOLS:
         said = journal.signals(symbol, limit=100_000)
         days = Counter(utc(one.candle)[5:10] for one in said)
-        settled = [one for one in said if one.outcome is not None]
-        print(f"{symbol}: {len(said)} signals from {demo.THRESHOLD:.0%} on, {len(settled)} settled; {dict(sorted(days.items()))}")
+        settled = sum(one.outcome is not None for one in said)
+        print(f"{symbol}: {len(said)} signals from {played.THRESHOLD:.0%} on, {settled} settled; {dict(sorted(days.items()))}")
     journal.close()
 
 
@@ -130,7 +124,7 @@ def main() -> None:
         train(models)
         promote(models, Registry(home / "registry"))
         play(home)
-        pack(home, Path(demo.__file__).parent / "demo.zip")
+        pack(home, Path(demo.__file__).parent / demo.ARCHIVE)
     print(f"{(monotonic() - began) / MINUTE * 1_000:.1f} minutes")
 
 

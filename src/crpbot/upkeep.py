@@ -52,6 +52,7 @@ def promote(
     *,
     now: int,
     override: str = "",
+    who: str = "",
     told: Callable[[str], None] = lambda _: None,
 ) -> Promotion:
     """Ask the registry about a model that was judged just now; where nothing but the alarm rings, an audit answers it.
@@ -63,6 +64,7 @@ def promote(
         registry: that decides.
         now: milliseconds of UTC.
         override: why a refused one may rehearse all the same.
+        who: asks; by default the user of this process.
         told: is told what an audit is doing.
 
     """
@@ -72,7 +74,7 @@ def promote(
         audit = factory.audit(opened, candles, trials=count, counted_by="the ledger and its recipes", told=told)
         if audit.earned:
             judgement = replace(judgement, verdict=answered(judgement.verdict, audit.words))
-    decision = registry.record(judgement, opened.path, now=now, override=override)
+    decision = registry.record(judgement, opened.path, now=now, override=override, who=who)
     return Promotion(judgement=judgement, audit=audit, decision=decision)
 
 

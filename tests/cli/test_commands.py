@@ -30,6 +30,7 @@ COMMANDS = [
     "train",
     "tune",
     "diagnose",
+    "explain",
     "audit",
     "leaderboard",
     "repair",

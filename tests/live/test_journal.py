@@ -174,6 +174,67 @@ def test_the_newest_come_first(journal: Journal) -> None:
     assert minutes(limit=3) == [5, 5, 4]
 
 
+@given(st.data())
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_page_by_page_everything_comes_once_in_its_order(journal: Journal, data: st.DataObject) -> None:
+    market = f"P{next(NUMBERS)}-USD"  # one database for all examples
+    models = [letter * 64 for letter in "abc"]
+    said = data.draw(st.lists(st.tuples(st.sampled_from(models), st.integers(0, 6)), unique=True, max_size=15))
+    for model, at in said:
+        keep(journal, signal(at, symbol=market, model=model, stage=data.draw(st.sampled_from(["live", "shadow"]))), at)
+    for one in journal.open_signals(market):
+        if data.draw(st.booleans()):
+            journal.settle_signal(one.id, data.draw(st.sampled_from([WON, NOTHING])), now=9)
+    everything = sorted(journal.signals(market), key=lambda one: (-one.candle, -one.id))
+    assert len(everything) == len(said)
+    for wanted, fits in (
+        ({}, lambda _: True),
+        ({"stage": "shadow"}, lambda one: one.stage == "shadow"),
+        ({"outcome": "open"}, lambda one: one.outcome is None),
+        ({"outcome": "take profit"}, lambda one: one.outcome is not None and one.outcome.outcome == "take profit"),
+    ):
+        size, before, found = data.draw(st.integers(1, 4)), None, []
+        while rows := journal.signals(market, before=before, limit=size, **wanted):
+            found += rows
+            before = (rows[-1].candle, rows[-1].id)
+        assert found == [one for one in everything if fits(one)]
+    assert all(journal.signal(one.id) == one for one in everything)
+    assert journal.signal(10**9) is None
+
+
+@given(st.data())
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_confidence_is_counted_like_what_is_thinned_all_at_once_or_bit_by_bit(journal: Journal, data: st.DataObject) -> None:
+    market, seen = f"T{next(NUMBERS)}-USD", None
+    minutes = sorted(data.draw(st.sets(st.integers(0, 90), min_size=1, max_size=40)))
+    for at in minutes:
+        keep(journal, signal(at, symbol=market, confidence=data.draw(st.sampled_from([0.5, 0.549, 0.55, 0.7, 1.0]))), at)
+    for one in journal.open_signals(market):
+        if data.draw(st.integers(0, 9)):
+            became = data.draw(st.sampled_from([WON, dataclasses.replace(WON, hit=False), NOTHING]))
+            journal.settle_signal(one.id, became, now=9)
+        if data.draw(st.booleans()):
+            seen = journal.tally.bins(MODEL, market, of="signals", before=seen)
+    seen = journal.tally.bins(MODEL, market, of="signals", before=seen)
+    known = journal.predictions(MODEL, market, of="signals")
+    kept = thin(known)
+    for found in (seen, journal.tally.bins(MODEL, market, of="signals")):
+        assert (found.given, found.last) == (len(known.candle), known.candle[kept[-1]] if len(kept) else None)
+        assert sum(one.n for one in found.counted) == len(kept)
+        for one in found.counted:
+            inside = (known.confidence[kept] >= one.low) & ((known.confidence[kept] < one.high) | (one.high == 1))
+            assert (one.n, one.true) == (inside.sum(), known.hit[kept][inside].sum())
+            assert one.said == pytest.approx(known.confidence[kept][inside].mean())
+
+
+def test_a_model_is_heard_by_what_it_said_of_directions(journal: Journal) -> None:
+    assert journal.tally.heard(MODEL, "BTC-USD").highest is None
+    for at, shares in ((0, (0.1, 0.8, 0.1)), (15, (0.55, 0.2, 0.25)), (30, (0.2, 0.3, 0.5))):
+        check(journal, at, probabilities=shares)
+    found = journal.tally.heard(MODEL, "BTC-USD")
+    assert (found.checks, found.highest) == (3, 0.55)
+
+
 def test_every_head_is_found(journal: Journal) -> None:
     assert journal.heads() == frozenset()
     heads = [f"{number:064x}" for number in (7, 7, 200, 3, 3, 15)]

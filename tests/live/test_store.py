@@ -252,11 +252,15 @@ def test_the_newest_of_many_are_found_by_an_index(tmp_path: Path) -> None:
     for symbol, model in itertools.product([None, "BTC-USD"], [None, "m"]):
         journal.signals(symbol, model)
         journal.signals(symbol, model, since=5)
+        journal.signals(symbol, model, before=(5, 7), outcome="open")
+        journal.signals(symbol, model, before=(5, 7), stage="live", outcome="time")
         journal.open_signals(symbol, model)
         journal.open_checks(symbol, model)
     journal.heads()
     journal.outbox.pending(5)
     journal.predictions("m", "BTC-USD")
+    journal.signal(3)
+    journal.paper.newest()
     journal.events.newest()
     questions = [(words, values) for words, values in asked if "SELECT" in words]
     assert len(questions) > 20

@@ -151,12 +151,15 @@ def test_no_text_of_a_file_becomes_markup_anywhere() -> None:
             "code": EVIL, "severity": EVIL, "message": EVIL, "evidence": {EVIL: 1.0},
             "what_if": {
                 "remedy": EVIL, "metric": "log_loss",
-                "measures": {"log_loss": {"before": 2.0, "after": 1.0}, "predicted_share": {"before": {EVIL: 0.5}, "after": {}}},
+                "measures": {
+                    "log_loss": {"before": 2.0, "after": 1.0}, "predicted_share": {"before": {EVIL: 0.5}, "after": {EVIL: 1}},
+                },
             },
         }
-    ]  # fmt: skip
+    ] * 6  # fmt: skip
+    bad["regimes"] = [{"name": EVIL, "rows": 300}]
     bad["curves"]["confidence"]["shares"] = {EVIL: bad["curves"]["confidence"]["shares"]["all"]}
-    page = drawn([bad, bad])
+    page = drawn([bad, bad]) + drawn([bad | {"passed": True}])
     assert "<script" not in page
     assert "<b>alert" not in page
     assert EVIL not in page

@@ -1,7 +1,12 @@
 """Dashboards of small homes, asked in the same process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
 
+import uvicorn
 from fastapi.testclient import TestClient
 
 from crpbot.web.app import make_app
@@ -15,6 +20,23 @@ def ask(home: Path, *, now: int = 1_780_000_000_000, token: str | None = None, *
     """Return a browser of the dashboard of `home`; use it in a `with`, so that the watcher runs."""
     setting = Setting(home=home, now=lambda: now, token=token, **more)
     return TestClient(make_app(setting), base_url=HERE, follow_redirects=False, headers={"sec-fetch-site": "same-origin"})
+
+
+@contextmanager
+def listening(setting: Setting) -> Iterator[str]:
+    """Give the address of a real server, in a thread of this process."""
+    server = uvicorn.Server(uvicorn.Config(make_app(setting), port=0, log_level="warning", timeout_graceful_shutdown=1))
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        until = monotonic() + 30
+        while not server.started:
+            assert monotonic() < until
+            sleep(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def log_in(browser: TestClient, token: str = TOKEN) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sqlalchemy import RowMapping, Select, Table, func, select, update
+from sqlalchemy import RowMapping, Select, Table, func, or_, select, update
 
 from crpbot.dataset.labels import UNLABELLED
 from crpbot.errors import JournalError
@@ -28,6 +28,7 @@ from crpbot.live.outcome import Outcome
 from crpbot.live.paper import Paper
 from crpbot.live.records import CheckRecord, SignalRecord, is_check
 from crpbot.live.store import Store
+from crpbot.live.tally import Tally, among_open, oldest_open
 from crpbot.market.candles import MINUTE, utc
 from crpbot.quality.trust import Predictions
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 ONCE = ("model_sha256", "symbol", "candle")
 SPOKEN = ("signal", "expired")
+OPEN = "open"
+"""Stands for the outcome of a signal that is not over."""
 
 
 def open_journal(address: str | Path) -> "Journal":
@@ -89,6 +92,11 @@ class Journal:
     def paper(self) -> Paper:
         """Paper trading."""
         return Paper(self.store)
+
+    @cached_property
+    def tally(self) -> Tally:
+        """How often confidence came true."""
+        return Tally(self.store)
 
     @cached_property
     def events(self) -> Events:
@@ -172,11 +180,11 @@ class Journal:
 
         One call for all markets is cheaper than one for each.
         """
-        return tuple(map(_signal, self._rows(_open(tables.signals, symbol, model))))
+        return tuple(map(_signal, self._rows(_oldest_first(_open(tables.signals, symbol, model), tables.signals))))
 
     def open_checks(self, symbol: str | None = None, model: str | None = None) -> tuple[CheckRecord, ...]:
         """Return the checks without an answer, oldest first; of all markets by default."""
-        return tuple(map(_check, self._rows(_open(tables.checks, symbol, model))))
+        return tuple(map(_check, self._rows(_oldest_first(_open(tables.checks, symbol, model), tables.checks))))
 
     def settle_signal(self, signal: int, outcome: Outcome, *, now: int) -> bool:
         """Write down what became of a signal, and return whether that was new: the first answer stands.
@@ -203,7 +211,15 @@ class Journal:
         return self._settle(tables.checks, check, {"label": came, "hit": hit, "settled": now})
 
     def signals(
-        self, symbol: str | None = None, model: str | None = None, *, since: int | None = None, limit: int = 100
+        self,
+        symbol: str | None = None,
+        model: str | None = None,
+        *,
+        since: int | None = None,
+        before: tuple[int, int] | None = None,
+        stage: str | None = None,
+        outcome: str | None = None,
+        limit: int = 100,
     ) -> tuple[SignalRecord, ...]:
         """Return signals, newest first.
 
@@ -211,13 +227,30 @@ class Journal:
             symbol: of one market only.
             model: of one model only, by its digest.
             since: of candles that opened then or later, in milliseconds of UTC.
+            before: only those that come after the signal with this candle and id in that order: the last one of the page before.
+            stage: of one stage only.
+            outcome: one of `OUTCOMES` only, or `open`.
             limit: at most so many.
 
         """
-        wanted = _of(tables.signals, select(tables.signals), symbol, model, since)
-        return tuple(
-            map(_signal, self._rows(wanted.order_by(tables.signals.c.candle.desc(), tables.signals.c.id.desc()).limit(limit)))
-        )
+        table = tables.signals
+        wanted = _open(table, symbol, model) if outcome == OPEN else _of(table, select(table), symbol, model)
+        if since is not None:
+            wanted = wanted.where(table.c.candle >= since)
+        if before is not None:  # not an "or" of two ranges: an index has one
+            candle, last = before
+            wanted = wanted.where(table.c.candle <= candle, or_(table.c.candle < candle, table.c.id < last))
+        if stage is not None:
+            wanted = wanted.where(table.c.stage == stage)
+        if outcome not in {None, OPEN}:
+            wanted = wanted.where(table.c.outcome == outcome)
+        newest = (table.c.candle.desc(), table.c.id.desc())
+        return tuple(map(_signal, self._rows(wanted.order_by(*newest).limit(limit))))
+
+    def signal(self, number: int) -> SignalRecord | None:
+        """Return the signal with that id; None where there is none."""
+        found = self._rows(select(tables.signals).where(tables.signals.c.id == number))
+        return _signal(found[0]) if found else None
 
     def heads(self) -> frozenset[str]:
         """Return every ledger head that a signal was ever said under; all of them must still be in the ledger."""
@@ -244,11 +277,10 @@ class Journal:
 
         """
         table = tables.checks if of == "checks" else tables.signals
-        first_open = _of(table, select(func.min(table.c.candle)), symbol, model, since).where(table.c.settled.is_(None))
         columns = (table.c.candle, table.c.horizon, table.c.confidence, table.c.hit)
         wanted = _of(table, select(*columns), symbol, model, since).where(table.c.hit.is_not(None)).order_by(table.c.candle)
         with self.store.reading() as connection:
-            until = connection.execute(first_open).scalar_one()
+            until = connection.execute(oldest_open(table, symbol, model, since=since)).scalar_one()
             rows = connection.execute(wanted if until is None else wanted.where(table.c.candle < until)).all()
         candle, horizon, confidence, hit = zip(*rows, strict=True) if rows else ((), (), (), ())
         opened = np.array(candle, np.int64)
@@ -296,11 +328,14 @@ def _of(table: Table, wanted: Select[Any], symbol: str | None, model: str | None
 
 
 def _open(table: Table, symbol: str | None, model: str | None) -> Select[Any]:
-    wanted = select(table).where(table.c.settled.is_(None)).order_by(table.c.candle, table.c.id)
+    wanted = select(table).where(table.c.settled.is_(None))
     for column, value in ((table.c.symbol, symbol), (table.c.model_sha256, model)):
-        # What is open is little, and has an index of its own; SQLite would rather read all that a model ever said.
-        wanted = wanted if value is None else wanted.where(column + "" == value)
+        wanted = wanted if value is None else wanted.where(among_open(column, value))
     return wanted
+
+
+def _oldest_first(wanted: Select[Any], table: Table) -> Select[Any]:
+    return wanted.order_by(table.c.candle, table.c.id)
 
 
 def _signal(row: RowMapping) -> SignalRecord:

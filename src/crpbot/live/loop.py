@@ -194,7 +194,7 @@ class Loop:
                 desk.learn(known := known[-2 * desk.memory - 1 :])
                 desk.next = int(known.time[-1]) + MINUTE
                 desk.silent_until = now // MINUTE * MINUTE
-                self._show({desk.symbol: known})
+                self._setting.taken(desk.symbol, known, desk.next)
         follow.refresh()
         oldest, first = follow.oldest, desk.first
         if desk.next is not None and oldest is not None and (first is None or oldest < first):

@@ -36,6 +36,12 @@ class Paper:
             rows = connection.execute(select(*columns).where(fills.c.signal == signal).order_by(fills.c.kind)).mappings()
             return tuple(Fill(**row) for row in rows)
 
+    def newest(self) -> int:
+        """Return the number of the last fill, 0 before the first; while it is the same, `summary` is."""
+        with self.store.reading() as connection:
+            newest: int | None = connection.execute(select(func.max(fills.c.id))).scalar_one()
+            return newest or 0
+
     def summary(self, symbol: str | None = None, model: str | None = None) -> PaperSummary:
         """Return what was earned: of a market, of a model, or of all."""
         entry, out = fills.alias("entry"), fills.alias("out")

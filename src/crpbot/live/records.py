@@ -4,9 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from crpbot.dataset.labels import CLASSES
+from crpbot.errors import JournalError, PlanError
 from crpbot.live.outcome import Outcome
 from crpbot.market.candles import MINUTE
 from crpbot.signals.plan import OrderPlan
+from crpbot.signals.rules import MarketRules
+from crpbot.signals.signal import Signal
 
 FillKind = Literal["entry", "exit"]
 
@@ -63,6 +67,25 @@ class SignalRecord:
     def plan(self) -> OrderPlan:
         """The order."""
         return OrderPlan(**self.said["plan"])
+
+    @property
+    def signal(self) -> Signal:
+        """The signal itself.
+
+        Raises:
+            JournalError: it is not what `Signal.to_dict` gave.
+
+        """
+        try:
+            said = self.said
+            del said["format"]
+            down, neutral, up = (float(said["probabilities"][name]) for name in CLASSES)
+            parts = {"probabilities": (down, neutral, up), "plan": self.plan, "rules": MarketRules(**said["rules"])}
+            return Signal(**said | parts)
+        except (ValueError, KeyError, TypeError, AttributeError, PlanError) as error:
+            raise JournalError(
+                f"a journal must hold each signal as it was said, found signal {self.id} with {error!r}; take it from a backup"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

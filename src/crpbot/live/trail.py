@@ -45,14 +45,13 @@ class Trail:
             new = [row for row in rows_of(candles) if newest < row[0] < until]
             if not new:
                 return
-            self._ends.pop(symbol, None)
             self._append(symbol, "".join(map(_line, new)).encode())
             self._ends[symbol] = self._cut(symbol, lines + len(new)), new[-1][0]
         except OSError:  # the next time begins with a look at what is there
             self._ends.pop(symbol, None)
 
     def _append(self, symbol: str, lines: bytes) -> None:
-        with _file(self._folder, symbol).open("ab", buffering=0) as file:
+        with trail_file(self._folder, symbol).open("ab", buffering=0) as file:
             if file.write(lines) != len(lines):
                 raise OSError("half of it was written")
 
@@ -60,20 +59,20 @@ class Trail:
         """Leave the newest of a file that has grown to about double, not of all markets in the same minute; return its lines."""
         if lines < 2 * KEPT - zlib.crc32(symbol.encode()) % (KEPT // 2):
             return lines
-        path = _file(self._folder, symbol)
+        path = trail_file(self._folder, symbol)
         write_whole(path, b"".join(path.read_bytes().splitlines(keepends=True)[-KEPT:]))
         return KEPT
 
     def _find_end(self, symbol: str) -> tuple[int, int]:
         """Return where the file of an earlier run ends; half a line, of one that was killed, goes."""
-        path = _file(self._folder, symbol)
+        path = trail_file(self._folder, symbol)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
             os.truncate(path, len(whole))
         lines = whole.splitlines()
-        return len(lines), max((row[0] for row in _increasing(lines[-_LAST:])), default=-1)
+        return len(lines), max((row[0] for row in map(_row, lines[-_LAST:]) if row), default=-1)
 
 
 def read_trail(folder: Path, symbol: str, *, newest: int = KEPT) -> Candles:
@@ -91,7 +90,7 @@ def read_trail(folder: Path, symbol: str, *, newest: int = KEPT) -> Candles:
 
     """
     try:
-        content = _file(folder, check_symbol(symbol)).read_bytes()
+        content = trail_file(folder, check_symbol(symbol)).read_bytes()
     except OSError:
         content = b""
     lines = content[: content.rfind(b"\n") + 1].splitlines()
@@ -115,7 +114,8 @@ def trail_version(folder: Path) -> Mapping[str, tuple[int, int]]:
 _SUFFIX = ".csv"
 
 
-def _file(folder: Path, symbol: str) -> Path:
+def trail_file(folder: Path, symbol: str) -> Path:
+    """Return the file of a market."""
     return folder / f"{symbol}{_SUFFIX}"
 
 
@@ -135,13 +135,13 @@ def _row(line: bytes) -> Row | None:
 
 
 def _increasing(lines: Sequence[bytes]) -> list[Row]:
-    """Return the rows of lines, oldest first; the newest is believed most."""
+    """Return the rows of lines; one that is not newer than all before it was taken twice."""
     rows: list[Row] = []
-    for line in reversed(lines):
+    for line in lines:
         row = _row(line)
-        if row is not None and (not rows or row[0] < rows[-1][0]):
+        if row is not None and (not rows or row[0] > rows[-1][0]):
             rows.append(row)
-    return rows[::-1]
+    return rows
 
 
 def _candles(rows: Sequence[Row]) -> Candles:

@@ -13,6 +13,7 @@ from crpbot.dataset.splits import Split, walk_forward
 from crpbot.disk import write_whole
 from crpbot.errors import DatasetError
 from crpbot.making.fit import fit
+from crpbot.making.progress import leave_progress
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.source import SourceKind
 from crpbot.model.checkpoint import Checkpoint, Label, Origin
@@ -65,8 +66,9 @@ def train_model(
 
     """
     with model_folder(folder) as partial:
+        told = leave_progress(partial, symbol, recipe, seed=seed, watch=watch)
         checkpoint, fitted, probe = make_model(
-            symbol, candles, recipe, source=source, seed=seed, watch=watch, state=state or partial, split=split
+            symbol, candles, recipe, source=source, seed=seed, watch=told, state=state or partial, split=split
         )
         name = checkpoint_name(symbol, recipe.name)
         save_checkpoint(checkpoint, partial / name, probe=probe)

@@ -15,6 +15,8 @@ ONNX_NAME = "model.onnx"
 STATE = ".state"
 """The suffix of a state of training."""
 LOCK = ".lock"
+PROGRESS = "progress.jsonl"
+"""How far a training is; it is no deliverable, and goes with the place to work in."""
 _SYMBOL_IN_NAME = re.compile(r"(?<![A-Z0-9])[A-Z0-9]{1,20}-[A-Z0-9]{1,20}(?![A-Z0-9])")
 
 
@@ -81,7 +83,7 @@ def model_folder(folder: Path) -> Iterator[Path]:
 
 
 def _place(partial: Path, folder: Path) -> None:
-    files = sorted(file for file in partial.iterdir() if file.suffix != STATE and file.name != LOCK)
+    files = sorted(file for file in partial.iterdir() if file.suffix != STATE and file.name not in {LOCK, PROGRESS})
     for file in files:
         file.replace(folder / file.name)
     for scaler in folder.glob(scaler_name("*")):

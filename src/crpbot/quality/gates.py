@@ -163,8 +163,12 @@ def _compared(m: Metrics, mean: Mean | None, other: float | None, name: str) -> 
     side = "above" if mean.value >= 0 else "below"
     return (
         f"accuracy {percent(m.accuracy)} is {abs(100 * mean.value):.1f} points {side} the {percent(other)} of {name}, "
-        f"{_errors(mean) or 0:+.1f} standard errors"
+        f"{_signed(_errors(mean), 1)} standard errors"
     )
+
+
+def _signed(value: float | None, digits: int) -> str:
+    return "unknown" if value is None or not math.isfinite(value) else f"{value:+.{digits}f}"
 
 
 def _direction_at_worst(m: Metrics) -> float | None:
@@ -290,8 +294,8 @@ MARKET_GATES = (
         limit=Limit("<", 0),
         words=lambda m: (
             f"the log loss of UP against DOWN is {m.directional_log_loss:.4f} where knowing nothing has "
-            f"{m.prior_directional_log_loss:.4f}, {_errors(m.over_direction) or 0:+.1f} standard errors; at the upper end of its "
-            f"95 % interval the difference is {_direction_at_worst(m) or 0:+.4f}"
+            f"{m.prior_directional_log_loss:.4f}, {_signed(_errors(m.over_direction), 1)} standard errors; at the upper end "
+            f"of its 95 % interval the difference is {_signed(_direction_at_worst(m), 4)}"
         ),
     ),
     Gate(

@@ -226,7 +226,7 @@ class Registry:
                 number=len(lines) + 1,
                 previous=head_of(lines),
                 time=now,
-                who=who or _user(),
+                who=who or user_name(),
                 move=kind,
                 symbol=symbol,
                 sha256=sha256,
@@ -295,7 +295,7 @@ class Registry:
                 number=len(lines) + 1,
                 previous=head_of(lines),
                 time=now,
-                who=who or _user(),
+                who=who or user_name(),
                 move=kind,
                 was=entry.stage,
                 stage=move(entry.symbol, kind, now=entry.stage),
@@ -319,7 +319,7 @@ def recipe_digest(recipe: "Recipe") -> str:
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def _user() -> str:
+def user_name() -> str:
     """Return who runs this process, as the system names them."""
     try:
         return getpass.getuser()

@@ -2,8 +2,9 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
@@ -16,14 +17,29 @@ from starlette.types import Receive, Scope, Send
 from crpbot import __version__
 from crpbot.errors import CrpbotError
 from crpbot.quality.report.page import STYLE
-from crpbot.web import api, compare, data, ledger, login, models, overview
+from crpbot.web import (
+    api,
+    candles,
+    changes,
+    compare,
+    data,
+    diagnose,
+    jobs,
+    ledger,
+    login,
+    models,
+    overview,
+    reliability,
+    signals,
+)
+from crpbot.web.errands import BusyError, Errands
 from crpbot.web.house import House
 from crpbot.web.news import News
 from crpbot.web.render import render
-from crpbot.web.security import Door, Doorman, TooMuchError
+from crpbot.web.security import Door, Doorman
 from crpbot.web.setting import Setting
 
-ROOMS = (overview, models, compare, ledger, data, login, api)
+ROOMS = (overview, signals, candles, reliability, models, compare, ledger, data, jobs, diagnose, changes, login, api)
 
 
 def make_app(setting: Setting) -> FastAPI:
@@ -34,10 +50,12 @@ def make_app(setting: Setting) -> FastAPI:
 
     """
     house, doorman = House(setting), Doorman(setting.token)
-    news, desk = News(house), overview.Desk(house)
+    news, desk, errands = News(house), overview.Desk(house), Errands()
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        errands.told = lambda: _on(loop, partial(news.tell, "jobs", {}))
         tasks = [asyncio.create_task(news.watch()), asyncio.create_task(_keep_fresh(desk))]
         try:
             yield
@@ -45,6 +63,7 @@ def make_app(setting: Setting) -> FastAPI:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(errands.stop)
             house.close()
 
     app = FastAPI(
@@ -55,19 +74,26 @@ def make_app(setting: Setting) -> FastAPI:
         docs_url=None,  # they would load scripts from elsewhere; /api is our own page of the same description
         redoc_url=None,
     )
-    app.state.house, app.state.doorman, app.state.news, app.state.desk = house, doorman, news, desk
+    app.state.house, app.state.doorman, app.state.news, app.state.desk, app.state.errands = house, doorman, news, desk, errands
     for room in ROOMS:
         app.include_router(room.router)
     app.add_api_route("/pictures.css", _pictures, include_in_schema=False)
     app.add_api_route("/favicon.ico", _icon, include_in_schema=False)
     app.mount("/static", _Kept(directory=str(files("crpbot.web") / "static")))
     app.add_exception_handler(CrpbotError, _said_no)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(OSError, _no_disk)
     app.add_exception_handler(HTTPException, _not_here)
     app.add_exception_handler(RequestValidationError, _not_understood)
-    app.add_exception_handler(TooMuchError, _too_much)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(Door, setting=setting, doorman=doorman)
+    app.add_middleware(Door, setting=setting, doorman=doorman, said=_answer)
     return app
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Let a thread have something done by the loop, unless that has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
 
 
 async def _keep_fresh(desk: overview.Desk) -> None:
@@ -122,8 +148,15 @@ def _not_understood(request: Request, error: Exception) -> Response:
     return _answer(request, 422, f"what was asked must be as /openapi.json describes it, found {found}")
 
 
-def _too_much(request: Request, _: Exception) -> Response:
-    return _answer(request, 413, "more was sent than may be sent here; send less")
+def _busy(request: Request, error: Exception) -> Response:
+    answer = _answer(request, 429, str(error))
+    answer.headers["Retry-After"] = "30"
+    return answer
+
+
+def _no_disk(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    return _answer(request, 503, f"the file system must allow this, found {error.strerror}; check rights and space")
 
 
 def _bug(request: Request, error: Exception) -> Response:

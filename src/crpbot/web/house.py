@@ -15,13 +15,15 @@ from crpbot.dataset.drift import LastDay, deviations
 from crpbot.dataset.features.compute import compute_features
 from crpbot.errors import CandleError, CrpbotError, RegistryError, printable
 from crpbot.live.service import HEALTH, JOURNAL
-from crpbot.live.trail import read_trail, trail_version
+from crpbot.live.trail import read_trail, trail_file, trail_version
 from crpbot.market.candles import MINUTE, Candles
+from crpbot.market.files import check_symbol
 from crpbot.market.source import Source, open_source
 from crpbot.registry.entries import Entry
 from crpbot.registry.ledger import Line
 from crpbot.registry.registry import Registry
 from crpbot.web.setting import Setting
+from crpbot.web.trainings import Trainings
 
 if TYPE_CHECKING:
     from crpbot.live.journal import Journal
@@ -56,6 +58,11 @@ class Remembered:
                 self._found[name] = known
             found: T = known[1]
             return found
+
+    def last(self, name: Hashable) -> Any:  # noqa: ANN401
+        """Return what is remembered, of whatever version, or None."""
+        with self._lock:
+            return self._found.get(name, (None, None))[1]
 
     def forget(self, name: Hashable) -> Any:  # noqa: ANN401
         """Return what is remembered, or None, and remember it no more."""
@@ -92,6 +99,7 @@ class House:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.kept = Remembered()
+        self.trainings = Trainings(setting.runs)
 
     def now(self) -> int:
         """Return the time in milliseconds of UTC; of a demo, that of the recording."""
@@ -100,16 +108,17 @@ class House:
     # What has changed
 
     def versions(self) -> dict[str, Hashable]:
-        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`."""
+        """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`, `jobs`."""
         home = self.setting.home
         return {
             "models": _stamp(home / "registry" / "ledger.jsonl"),
             "candles": trail_version(self.trail),
-            "signals": self._journal_version(),
+            "signals": self.journal_version(),
             "health": _stamp(self._live / HEALTH),
+            "jobs": (self.trainings.version(), _stamp(home / "cloud" / "jobs")),
         }
 
-    def _journal_version(self) -> Hashable:
+    def journal_version(self) -> Hashable:
         """Return what changes when the journal does; of a server it is a clock of two seconds."""
         file = self.journal_file
         if file is not None:
@@ -234,6 +243,11 @@ class House:
             return NOTHING
         return self.kept.get(("candles", symbol), self.now() // _FORGOTTEN_AFTER, lambda: _read(source, symbol))
 
+    def heard(self, symbol: str) -> Candles:
+        """Return the newest candles that the runtime has taken; none where it never took any."""
+        version = _stamp(trail_file(self.trail, check_symbol(symbol)))
+        return self.kept.get(("trail", symbol), version, lambda: read_trail(self.trail, symbol))
+
     def known_until(self) -> int:
         """Return the open time before which a candle must be to be known, in milliseconds of UTC."""
         until = self.setting.until
@@ -248,7 +262,7 @@ class House:
             before: only those that opened before, in milliseconds of UTC.
 
         """
-        heard, kept = read_trail(self.trail, symbol), self.recorded(symbol)
+        heard, kept = self.heard(symbol), self.recorded(symbol)
         stop = self.known_until() if before is None else min(before, self.known_until())
         heard = _last(heard, stop, count)
         kept = _last(kept, min(stop, int(heard.time[0])) if len(heard) else stop, count - len(heard))

@@ -18,7 +18,7 @@ from crpbot.quality.report.html import drawn
 from crpbot.registry.entries import Entry, add_up
 from crpbot.registry.ledger import Line
 from crpbot.web.house import House
-from crpbot.web.overview import Promise, promise
+from crpbot.web.promise import Promise, promise
 
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint

@@ -11,14 +11,16 @@ from starlette.concurrency import run_in_threadpool
 from crpbot.errors import CrpbotError
 from crpbot.live.health import TOO_OLD
 from crpbot.market.candles import MINUTE, Candles
-from crpbot.quality.trust import Trust, trust
 from crpbot.registry.entries import Entry
 from crpbot.upkeep import SOON
 from crpbot.web.house import House
-from crpbot.web.render import render
+from crpbot.web.promise import Promise, promise
+from crpbot.web.render import render, signed, span
 
 router = APIRouter()
 DAY = 24 * 60 * MINUTE
+OLD = 60 * MINUTE
+"""Age of the newest candle from which on nobody seems to bring any."""
 DRAWN = 360
 """Candles of the small line: six hours."""
 
@@ -52,27 +54,6 @@ class LastSignal:
     stage: str
     outcome: str | None
     hit: bool | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """What confidence promised while live, and what came true: of the checks, which do not overlap.
-
-    Attributes:
-        n: predictions that count.
-        said, came_true: mean confidence, and the share that came true; None without any.
-        interval: of that share, 95 %.
-        alarm: whether the model has been shown to promise too much.
-        words: the same in one sentence.
-
-    """
-
-    n: int
-    said: float | None
-    came_true: float | None
-    interval: tuple[float, float] | None
-    alarm: bool
-    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +149,8 @@ class Desk:
             return self._made[1:]
 
     def _version(self) -> object:
-        return self._house.versions(), self._house.now() // 60_000
+        versions = self._house.versions()
+        return {kind: versions[kind] for kind in versions if kind != "jobs"}, self._house.now() // 60_000
 
 
 def look(house: House) -> tuple[Overview, dict[str, Candles]]:
@@ -248,21 +230,6 @@ def _model(house: House, entry: Entry) -> dict[str, Any]:
     return seen
 
 
-def promise(house: House, sha256: str, symbol: str) -> Promise | None:
-    """Return what became of what a model said, by its checks; None without a journal. Looked at again after each new answer."""
-    journal = house.journal()
-    if journal is None:
-        return None
-
-    def ask() -> Trust:
-        return trust(journal.predictions(sha256, symbol))
-
-    found = house.kept.get(("promise", sha256, symbol), house.versions()["signals"], ask)
-    return Promise(
-        n=found.n, said=found.said, came_true=found.came_true, interval=found.interval, alarm=found.alarm, words=found.words
-    )
-
-
 def _needs(market: Market, now: int) -> list[Attention]:
     """Return what is wrong with one market."""
     found: list[tuple[int, str]] = []
@@ -276,8 +243,12 @@ def _needs(market: Market, now: int) -> list[Attention]:
     if market.drift is not None and market.drift_limit is not None and abs(market.drift[1]) > market.drift_limit:
         name, away = market.drift
         found.append(
-            (2, f"The market has left what the model learned: {name} is {away:+.1f} training deviations off. It is silent.")
+            (2, f"The market has left what the model learned: {name} is {signed(away)} training deviations off. It is silent.")
         )
+    speaks = market.stage in {"live", "shadow"}
+    if speaks and market.candle is not None and (age := now - market.candle - MINUTE) > OLD:
+        old = span(age / 1_000)
+        found.append((2, f"Its newest candle is {old} old. Bring newer ones: crpbot live, or crpbot candles download."))
     if market.stage == "candidate":
         found.append((4, f"Its model may not speak: {market.reason}."))
     link = f"/models/{market.sha256}" if market.sha256 else "/data"

@@ -70,6 +70,8 @@ def _templates() -> Environment:
         "utc": utc,
         "percent": percent,
         "points": points,
+        "change": change,
+        "signed": signed,
         "price": price,
         "ago": ago,
         "span": span,
@@ -88,6 +90,24 @@ def points(share: float | None) -> str:
     ('−1.2 points', 'unknown')
     """
     return "unknown" if share is None else f"{100 * share:+.1f} points".replace("-", "−")
+
+
+def change(share: float | None) -> str:
+    """Return a change in percent.
+
+    >>> change(-0.0028), change(None)
+    ('−0.28 %', 'unknown')
+    """
+    return "unknown" if share is None else f"{100 * share:+.2f} %".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign.
+
+    >>> signed(-2.31)
+    '−2.3'
+    """
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def short(value: float | None) -> str:

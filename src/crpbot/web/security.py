@@ -6,18 +6,22 @@ browser says of its origin, and by a word that only our pages of this visitor ho
 run no script that is written into it.
 """
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from time import monotonic
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,6 +50,8 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+_MOST_DRAINED, _LONGEST_DRAIN, _LONGEST_SILENCE = 128 * 1024 * 1024, 10.0, 1.0
+"""Bytes and seconds that a browser may go on sending what is refused: most hear an answer only when they have sent all."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PUBLIC = ("/static/", "/login", "/pictures.css", "/favicon.ico")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -168,10 +174,20 @@ class Doorman:
 
 
 class Door:
-    """What every request passes: the host, the origin, the size, the visitor, and the headers of the answer."""
+    """What every request passes: the host, the origin, the size, the visitor, and the headers of the answer.
 
-    def __init__(self, app: ASGIApp, *, setting: Setting, doorman: Doorman) -> None:
-        self._app, self._setting, self._doorman = app, setting, doorman
+    Args:
+        app: what is behind it.
+        setting: what the dashboard was told.
+        doorman: who knows visitors.
+        said: makes the answer of a status and words, for a page or a program.
+
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, setting: Setting, doorman: Doorman, said: Callable[[Request, int, str], Response]
+    ) -> None:
+        self._app, self._setting, self._doorman, self._said = app, setting, doorman, said
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -191,6 +207,8 @@ class Door:
 
         refusal = self._refusal(scope, headers, visitor, most)
         if refusal is not None:
+            if refusal.status_code == 413 and visitor.id and not path.startswith("/api/"):
+                await _drain(receive)
             await refusal(scope, receive, answer)
             return
         await self._app(scope, _bounded(receive, most), answer)
@@ -201,10 +219,11 @@ class Door:
             return _no(scope, 421, f"this dashboard must be asked as 127.0.0.1 or localhost, found {host[:100]!r}")
         if scope["method"] not in _SAFE:
             if visitor.id and not _from_here(headers, host):
-                return _no(scope, 403, "a form must come from a page of this dashboard, found another origin; open it here")
+                words = "a form must come from a page of this dashboard, found another origin; open it here"
+                return self._said(Request(scope), 403, words)
             length = headers.get("content-length", "0")
-            if not length.isdecimal() or int(length) > most:
-                return _no(scope, 413, f"at most {most:,} bytes may be sent here, found {length[:20]}; send less")
+            if not length.isdecimal() or len(length) > 18 or int(length) > most:
+                return self._said(Request(scope), 413, f"at most {most:,} bytes may be sent here, found {length[:20]}; send less")
         if not self._setting.open and not visitor.trusted and not scope["path"].startswith(_PUBLIC):
             if scope["path"].startswith(("/api/", "/openapi")):
                 return JSONResponse({"error": "the token must be given: Authorization: Bearer TOKEN"}, 401)
@@ -226,8 +245,23 @@ def cookie_words(value: str, *, secure: bool) -> str:
     return f"{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
 
 
-class TooMuchError(Exception):
+class TooMuchError(HTTPException):
     """More was sent than was announced."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(413, f"at most {most:,} bytes may be sent here, found more; send less")
+
+
+async def _drain(receive: Receive) -> None:
+    """Let a browser send what it has begun to send, and keep nothing of it."""
+    taken = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LONGEST_DRAIN):
+            while taken < _MOST_DRAINED:
+                message = await asyncio.wait_for(receive(), _LONGEST_SILENCE)
+                taken += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
@@ -238,13 +272,14 @@ def _bounded(receive: Receive, most: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > most:
-            raise TooMuchError
+            raise TooMuchError(most)
         return message
 
     return take
 
 
 def _no(scope: Scope, status: int, words: str) -> Response:
+    """Refuse without a page: it would not be ours that a browser shows."""
     if scope["path"].startswith("/api/"):
         return JSONResponse({"error": words}, status)
     return Response(words + "\n", status, media_type="text/plain")

@@ -62,20 +62,21 @@ def _shown(host: str) -> str:
 def demo_setting(*, host: str, port: int, speed: float = 60.0, environ: Mapping[str, str] = os.environ) -> Iterator[Setting]:
     """Give the setting of the demo: bundled data, a replayed market, and a home folder that is gone afterwards."""
     from crpbot.web.demo import demo  # noqa: PLC0415  only for those who want it
+    from crpbot.web.practice import RUNS, practice  # noqa: PLC0415  likewise
 
     token = read_token(host, environ)
-    with demo(speed) as found:
+    with demo(speed) as found, practice(found.home) as training:
         yield Setting(
             home=found.home,
             now=found.now,
             candles=None,
             until=found.now,
             journal=found.journal,
-            runs=(found.home / "runs",),
+            runs=(found.home / RUNS,),
             host=host,
             port=port,
             token=token,
-            words=found.words,
+            words=f"{found.words} {training}",
         )
 
 

@@ -15,7 +15,7 @@ from crpbot.dataset.features.sets import FeatureSet
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.model.recipe import Recipe
 from crpbot.quality.metrics import percent
-from crpbot.quality.report.page import figure, page
+from crpbot.quality.report.page import figure, page, scroller
 from crpbot.quality.report.svg import Chart, number
 
 DAY = 1_440 * MINUTE
@@ -131,8 +131,11 @@ def _table(data: FeatureBlocks, drifts: tuple[Drift, ...], ordered: list[int]) -
     return (
         "<p class=soft>Outside: share of the test rows outside the range of the training rows. "
         "Shift: test mean less training mean, in training deviations.</p>"
-        '<div class="wide"><table><tr><th>feature</th><th>outside</th><th>shift</th><th>training mean</th><th>deviation</th>'
-        f"<th>test mean</th><th>unit</th><th>formula</th></tr>{rows}</table></div>"
+        + scroller(
+            "<table><tr><th>feature</th><th>outside</th><th>shift</th><th>training mean</th><th>deviation</th>"
+            f"<th>test mean</th><th>unit</th><th>formula</th></tr>{rows}</table>",
+            "Drift of each feature",
+        )
         + (f"<p class=soft>where <code>{escape(parts)}</code></p>" if parts else "")
     )
 

@@ -59,7 +59,7 @@ footer{margin-top:3rem;border-top:1px solid var(--rule);padding-top:.8rem;color:
 h3,h4{break-after:avoid}figure,.cause,tr,.tiles{break-inside:avoid}.contents{display:none}.wide{overflow:visible}
 .pictures{grid-template-columns:1fr 1fr}details.more::details-content{content-visibility:visible;display:block}
 .tiles{grid-template-columns:repeat(5,1fr)}.tiles dd{font-size:1.1rem}a{color:inherit}
-.short,td.value{white-space:normal}}
+.short,td.value{white-space:normal}.cause.proven{grid-template-columns:minmax(0,1fr) 290px}}
 """
 """The one style sheet of pictures and tables."""
 _CODE = re.compile("`([^`]*)`")

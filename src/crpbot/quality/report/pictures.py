@@ -17,7 +17,8 @@ from crpbot.quality.report.svg import Bar, Chart, bar_list, heat_map, number
 
 Plain = Mapping[str, Any]
 
-_SOUND_BINS = 120
+_SOUND_BINS, _MOST_ABOVE = 120, 3.0
+"""Bins of the sound network, and how many times as high as the model it is drawn in full."""
 _MOST_DATES = 4
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _TINY = 1e-3
@@ -108,12 +109,12 @@ def _class_reliability(plain: Plain) -> str:
     return figure(chart, "Each class against the two others, with its 95 % band. A class above the line is said too seldom.")
 
 
-def _behind(chart: Chart, quantiles: Sequence[float], span: tuple[float, float], width: float) -> None:
-    """Draw the sound network in grey, as high as it would stand in bins of the `width` of the model's."""
+def _sound_steps(quantiles: Sequence[float], span: tuple[float, float], width: float) -> tuple[list[float], list[float]]:
+    """Return edges and heights of the sound network, as high as it would stand in bins of the `width` of the model's."""
     levels = np.linspace(0, 1, len(quantiles))
     edges = np.linspace(*span, _SOUND_BINS + 1)
     heights = 100 * np.diff(np.interp(edges, quantiles, levels)) * width / (edges[1] - edges[0])
-    chart.steps(edges.tolist(), np.minimum(heights, 1e6).tolist(), "sound", name="a sound model")
+    return edges.tolist(), np.minimum(heights, 1e6).tolist()
 
 
 def _confidence(plain: Plain) -> str:
@@ -122,10 +123,11 @@ def _confidence(plain: Plain) -> str:
         return ""
     edges, shares = found
     heights = [100 * share for share in next(iter(shares.values()))]
-    top = 1.3 * max(1.0, *heights)
     span = (edges[0], edges[-1])
+    grey = _sound_steps(sound()["confidence"], span, edges[1] - edges[0])
+    top = 1.35 * max(1.0, *heights, min(max(grey[1]), _MOST_ABOVE * max(heights)))
     chart = Chart("Confidence", "probability of the predicted class", "% of the rows", span, (0.0, top))
-    _behind(chart, sound()["confidence"], span, edges[1] - edges[0])
+    chart.steps(*grey, "sound", name="a sound model")
     chart.steps(edges, heights, "up", name="this model")
     over_60, over_99 = (percent(read.share(plain, "metrics", f"confidence_over_{bound}")) for bound in (60, 99))
     return figure(
@@ -142,7 +144,7 @@ def _logits(plain: Plain) -> str:
     span = (min(edges[0], quantiles[0]), max(edges[-1], quantiles[-1]))
     top = 1.45 * max(1.0, *(100 * share for one in shares.values() for share in one))
     chart = Chart("Logits", "logit, as served", "% of the rows", span, (0.0, top))
-    _behind(chart, quantiles, span, edges[1] - edges[0])
+    chart.steps(*_sound_steps(quantiles, span, edges[1] - edges[0]), "sound", name="a sound model")
     for name in CLASSES:
         if name in shares:
             chart.steps(edges, [100 * share for share in shares[name]], name.lower(), name=name)

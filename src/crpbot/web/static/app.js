@@ -47,6 +47,7 @@ async function refresh(kinds) {
     const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
     part.innerHTML = fresh.innerHTML;
     part.dataset.seen = fresh.innerHTML;
+    if (!fresh.dataset.live) delete part.dataset.live; // nothing more will come of it
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (focus) part.querySelector(focus)?.focus({ preventScroll: true });
     part.dispatchEvent(new CustomEvent("refreshed", { bubbles: true }));

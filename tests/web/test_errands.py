@@ -1,0 +1,174 @@
+"""Errands: the limits bite, nothing of ours is given away, and nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crpbot.web.errands import KEPT, MOST_WAITING, BusyError, Errand, Errands
+from crpbot.web.process import Limits, Process, clean_environment
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits on Windows"),
+]
+SMALL = Limits(memory=200 * 2**20, seconds=1.5, file=2**20)
+HEAD = "import json, os, sys, time; from crpbot.web import child; told = json.loads(sys.stdin.readline()); "
+LIMITED = HEAD + "child.limit(**told['limits']); "
+
+
+def errands(code: str, limits: Limits = SMALL) -> Errands:
+    """Return errands whose process runs `code`."""
+    return Errands(limits={"diagnose": limits, "promote": limits}, command=(sys.executable, "-c", code))
+
+
+def start(found: Errands) -> Errand:
+    return found.start("diagnose", found.new_folder(), name="a.pt", command="", request=dict)
+
+
+def outcome(code: str, limits: Limits = SMALL) -> Errand:
+    found = errands(code, limits)
+    try:
+        return wait(found, start(found))
+    finally:
+        found.stop()
+
+
+def wait(found: Errands, errand: Errand, seconds: float = 30.0) -> Errand:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        seen = found.get(errand.id)
+        assert seen is not None
+        if seen.over:
+            return seen
+        time.sleep(0.02)
+    raise AssertionError(f"{errand} does not end")
+
+
+def gone(pid: int) -> bool:
+    """Say whether a process ends soon, or is dead and only not taken note of."""
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_process_that_eats_memory_is_ended_in_words() -> None:
+    found = outcome(LIMITED + "found = [bytearray(2**24) for _ in range(1000)]", Limits(memory=200 * 2**20, seconds=20))
+    assert (found.state, found.words) == ("failed", "it must be done within 0.2 GiB of memory, and was not: it was ended")
+
+
+def test_a_process_that_sleeps_is_ended_by_the_clock() -> None:
+    found = outcome(HEAD + "time.sleep(60)")
+    assert (found.state, found.words) == ("failed", "it must be done within 1.5 seconds, and was not: it was ended")
+    assert found.seconds is not None
+    assert found.seconds < 10
+
+
+def test_a_process_that_loops_is_ended_by_its_own_limit(tmp_path: Path) -> None:
+    """Also where nobody looks at a clock."""
+    code = "from crpbot.web import child\nchild.limit(memory=2**30, seconds=1, file=2**20)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == -signal.SIGXCPU
+
+
+def test_a_process_that_writes_without_end_is_stopped() -> None:
+    found = outcome(LIMITED + "open('much', 'wb').write(bytes(2**24))")
+    assert found.state == "failed"
+    assert "File too large" in found.words
+
+
+def test_what_a_process_has_started_is_ended_with_it(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    code = HEAD + f"pid = os.fork(); pid or time.sleep(60); open({str(mark)!r}, 'w').write(str(pid)); time.sleep(60)"
+    assert outcome(code).state == "failed"
+    assert gone(int(mark.read_text()))
+
+
+def test_a_process_is_told_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secrets = ("CRPBOT_WEB_TOKEN", "AWS_SECRET_ACCESS_KEY", "CRPBOT_JOURNAL", "CRPBOT_NOTIFY", "SSH_AUTH_SOCK")
+    for name in secrets:
+        monkeypatch.setenv(name, "not-for-others")
+    assert "not-for-others" not in clean_environment(tmp_path).values()
+    found = outcome(
+        HEAD + "child.write_whole(child.Path('answer.json'), json.dumps({'state': 'done', 'words': str(os.environ)}))"
+    )
+    assert found.state == "done"
+    assert "not-for-others" not in found.words
+    assert "PATH" in found.words
+
+
+def test_a_module_that_a_stranger_has_sent_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("open('EXECUTED', 'w')")
+    (tmp_path / "a.pt").write_bytes(b"none")
+    limits = {"memory": 2**30, "seconds": 20, "file": 2**20}
+    request = {"do": "diagnose", "model": "a.pt", "limits": limits}
+    assert Process(request, tmp_path).wait(Limits(**limits))["state"] == "refused"
+    assert not (tmp_path / "EXECUTED").exists()
+
+
+def test_one_runs_and_the_others_wait_until_there_are_too_many() -> None:
+    found = errands(HEAD + "time.sleep(60)", Limits(memory=2**30, seconds=60))
+    first = start(found)
+    while found.get(first.id).state != "running":
+        time.sleep(0.01)
+    rest = [start(found) for _ in range(MOST_WAITING)]
+    assert {found.get(one.id).state for one in rest} == {"waiting"}
+    with pytest.raises(BusyError, match="may wait"):
+        start(found)
+    found.stop()
+
+
+def test_to_stop_ends_what_runs_and_forgets_the_files() -> None:
+    found = errands(HEAD + "open('pid.part', 'w').write(str(os.getpid())); os.rename('pid.part', 'pid'); time.sleep(60)")
+    folder = found.new_folder()
+    found.start("diagnose", folder, name="a.pt", command="", request=dict)
+    while not (folder / "pid").exists():
+        time.sleep(0.01)
+    pid = int((folder / "pid").read_text())
+    began = time.monotonic()
+    found.stop()
+    assert gone(pid)
+    assert time.monotonic() - began < 5
+    assert not folder.exists()
+
+
+def test_a_process_ends_when_whoever_started_it_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    code = (
+        "import sys, time; from pathlib import Path; from crpbot.web.process import Process\n"
+        "code = 'import sys, json, time, threading; from crpbot.web import child; sys.stdin.readline();'\n"
+        "code += 'threading.Thread(target=child._end_with_input, daemon=True).start(); print(1, flush=True); time.sleep(60)'\n"
+        "made = Process({}, Path('inner'), command=(sys.executable, '-c', code))\n"
+        "print(made._process.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.communicate()
+    assert gone(pid)
+
+
+def test_the_newest_are_remembered() -> None:
+    answer = """echo '{"state": "done", "words": ""}' > answer.json"""  # a shell starts at once
+    found = Errands(command=("/bin/sh", "-c", answer))
+    names = []
+    for _ in range(KEPT + 2):
+        names.append(start(found).id)
+        wait(found, found.get(names[-1]))
+    assert [one.id for one in found.all()] == names[:1:-1]
+    assert found.get(names[0]) is None
+    found.stop()
+
+
+def test_an_answer_that_is_none_is_a_failure() -> None:
+    assert outcome(HEAD + "open('answer.json', 'w').write('[]')").state == "failed"
