@@ -1,6 +1,6 @@
 """The candles of each market: where they come from, what is missing or wrong, and how far they are from what models learned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +9,11 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from crpbot.errors import CrpbotError
 from crpbot.live.trail import read_trail
-from crpbot.market.candles import MINUTE, utc
+from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.check import MEANINGS, Checked, Finding, check_columns, check_file
 from crpbot.market.files import COLUMNS, SYMBOL, find_candles
 from crpbot.registry.entries import Entry
@@ -28,7 +29,7 @@ _LARGEST = 10
 _SHOWN = 10
 """Features whose drift is drawn: the farthest."""
 _REMEMBERED = 300_000
-"""Milliseconds for which candles that are still to come, or cannot be read, are not checked again."""
+"""Milliseconds for which candles that cannot be read are not looked at again."""
 _MEMORY = 4_000
 """Candles that a signal is made from: exponential means remember long."""
 _WIDE, _HIGH = 600, 28
@@ -195,15 +196,22 @@ def _seen(checked: Checked) -> dict[str, object]:
 
 def _checked(house: House, symbol: str) -> _Looked:
     """Return what `crpbot candles check` finds in the candles on the disk, as far as they are known."""
-    recorded, known = house.recorded(symbol), min(house.now(), house.known_until()) // _REMEMBERED
-    whole = len(recorded) > 0 and int(recorded.time[-1]) < house.known_until()
-    version = recorded.sha256 if whole else (recorded.sha256, known)  # candles that have not changed are not checked again
-    return house.kept.get(("checked", symbol), version, lambda: _check(house, symbol))
+    recorded, stop = house.recorded(symbol), house.known_until()
+    version = recorded.sha256 if len(recorded) else house.now() // _REMEMBERED  # what has not changed is not checked again
+    looked = house.kept.get(("checked", symbol), version, lambda: _check(house, symbol, recorded))
+    if looked.checked is None or looked.checked.last < stop:
+        return looked
+    known = recorded.time[: int(np.searchsorted(recorded.time, stop))]
+    return _Looked(checked=_until(looked.checked, known) if len(known) else None, trouble=looked.trouble)
 
 
-def _check(house: House, symbol: str) -> _Looked:
-    candles = house.recorded(symbol)
-    candles = candles[: int(np.searchsorted(candles.time, house.known_until()))]
+def _until(checked: Checked, known: NDArray[np.int64]) -> Checked:
+    """Return what is known of a check when the first candles are, of which these are the open times."""
+    findings = tuple(one for one in checked.findings if one.last <= known[-1])
+    return replace(checked, rows=len(known), last=int(known[-1]), findings=findings)
+
+
+def _check(house: House, symbol: str, candles: Candles) -> _Looked:
     if len(candles):
         columns = {name: getattr(candles, name) for name in COLUMNS[1:]}
         return _Looked(checked=check_columns(symbol, candles.time, columns, candles.filled))
