@@ -260,7 +260,6 @@ def test_the_newest_of_many_are_found_by_an_index(tmp_path: Path) -> None:
     journal.outbox.pending(5)
     journal.predictions("m", "BTC-USD")
     journal.signal(3)
-    journal.paper.newest()
     journal.events.newest()
     questions = [(words, values) for words, values in asked if "SELECT" in words]
     assert len(questions) > 20

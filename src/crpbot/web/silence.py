@@ -1,5 +1,7 @@
 """Why nothing was said, and what to do: silence is what an honest model does most of the time."""
 
+from shlex import quote
+
 from crpbot.errors import CrpbotError
 from crpbot.live.health import TOO_OLD
 from crpbot.quality.metrics import percent
@@ -18,7 +20,8 @@ def silence(house: House, symbol: str, *, filtered: bool) -> tuple[str, ...]:
     """
     if filtered:
         return ("No signal is like that. Ask for less.",)
-    return tuple(filter(None, (_may_speak(house, symbol), _listens(house), _heard(house, symbol))))
+    reasons = (_may_speak(house, symbol), _listens(house), _heard(house, symbol))
+    return ("Nothing was said yet.", *filter(None, reasons))
 
 
 def _may_speak(house: House, symbol: str) -> str:
@@ -37,7 +40,8 @@ def _may_speak(house: House, symbol: str) -> str:
 def _listens(house: House) -> str:
     runtime = house.runtime()
     if runtime is None:
-        return f"Nobody listens to the market: start crpbot live --home {house.setting.home.name}, as a service (docs/live.md)."
+        home = quote(str(house.setting.home))
+        return f"Nobody listens to the market. Start it, as a service (docs/live.md): crpbot live --home {home}"
     if runtime.age > TOO_OLD:
         return f"Nobody listens to the market: crpbot live was last heard of {runtime.age / 60:,.0f} min ago. Start it again."
     return ""
