@@ -93,12 +93,16 @@ def test_drift_is_that_of_every_input_and_the_signal_is_that_of_the_newest_candl
     assert page.count('<svg class="driftbar"') == 10
 
 
-def test_what_a_recording_has_not_reached_yet_is_not_known(home: Path) -> None:
-    cut = int(market().time[8_000])
-    with ask(home, candles=str(home / "candles"), now=cut, until=lambda: cut) as browser:
+@pytest.mark.parametrize(("row", "holes"), [(400, []), (700, [300]), (720, [300, 20]), (2_600, [300, 20, 1])])
+def test_what_a_recording_has_not_reached_yet_is_not_known(tmp_path: Path, row: int, holes: list[int]) -> None:
+    candles = holed()
+    write_candles(candles, tmp_path / "ETH-USD.parquet")
+    cut = int(candles.time[row])
+    with ask(tmp_path, candles=str(tmp_path), now=cut, until=lambda: cut) as browser:
         (seen,) = browser.get("/api/data").json()
-    assert seen["rows"] == 8_000
-    assert seen["last"] == seen["newest"] == cut - MINUTE
+    assert seen["rows"] == row
+    assert seen["last"] == seen["newest"] == int(candles.time[row - 1])
+    assert [hole["missing"] for hole in seen["holes"]] == holes
 
 
 @pytest.mark.parametrize(("symbol", "status"), [("XX-YY", 404), ("btc-usd", 422), ("%3Cscript%3E", 422), ("A" * 60, 422)])

@@ -1,6 +1,6 @@
 """The candles of each market: where they come from, what is missing or wrong, and how far they are from what models learned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +9,13 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from crpbot.errors import CrpbotError
 from crpbot.live.trail import read_trail
-from crpbot.market.candles import MINUTE, utc
+from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.check import MEANINGS, Checked, Finding, check_columns, check_file
-from crpbot.market.files import COLUMNS, check_symbol, find_candles
+from crpbot.market.files import COLUMNS, SYMBOL, find_candles
 from crpbot.registry.entries import Entry
 from crpbot.signals.ensemble import THRESHOLD
 from crpbot.signals.signal import newest_signal
@@ -28,7 +29,7 @@ _LARGEST = 10
 _SHOWN = 10
 """Features whose drift is drawn: the farthest."""
 _REMEMBERED = 300_000
-"""Milliseconds for which the check of a market is not done again."""
+"""Milliseconds for which candles that cannot be read are not looked at again."""
 _MEMORY = 4_000
 """Candles that a signal is made from: exponential means remember long."""
 _WIDE, _HIGH = 600, 28
@@ -195,12 +196,22 @@ def _seen(checked: Checked) -> dict[str, object]:
 
 def _checked(house: House, symbol: str) -> _Looked:
     """Return what `crpbot candles check` finds in the candles on the disk, as far as they are known."""
-    return house.kept.get(("checked", symbol), house.now() // _REMEMBERED, lambda: _check(house, symbol))
+    recorded, stop = house.recorded(symbol), house.known_until()
+    version = recorded.sha256 if len(recorded) else house.now() // _REMEMBERED  # what has not changed is not checked again
+    looked = house.kept.get(("checked", symbol), version, lambda: _check(house, symbol, recorded))
+    if looked.checked is None or looked.checked.last < stop:
+        return looked
+    known = recorded.time[: int(np.searchsorted(recorded.time, stop))]
+    return _Looked(checked=_until(looked.checked, known) if len(known) else None, trouble=looked.trouble)
 
 
-def _check(house: House, symbol: str) -> _Looked:
-    candles = house.recorded(symbol)
-    candles = candles[: int(np.searchsorted(candles.time, house.known_until()))]
+def _until(checked: Checked, known: NDArray[np.int64]) -> Checked:
+    """Return what is known of a check when the first candles are, of which these are the open times."""
+    findings = tuple(one for one in checked.findings if one.last <= known[-1])
+    return replace(checked, rows=len(known), last=int(known[-1]), findings=findings)
+
+
+def _check(house: House, symbol: str, candles: Candles) -> _Looked:
     if len(candles):
         columns = {name: getattr(candles, name) for name in COLUMNS[1:]}
         return _Looked(checked=check_columns(symbol, candles.time, columns, candles.filled))
@@ -311,9 +322,9 @@ def every(request: Request) -> tuple[Data, ...]:
 
 
 @router.get("/api/data/{symbol}", tags=["data"], responses=REFUSED | NOT_FOUND)
-def one(request: Request, symbol: Annotated[str, InPath(max_length=41)]) -> Data:
+def one(request: Request, symbol: Annotated[str, InPath(pattern=f"^{SYMBOL.pattern}$")]) -> Data:
     """Return how the candles of one market are."""
     house = house_of(request)
-    if check_symbol(symbol) not in house.symbols():
+    if symbol not in house.symbols():
         raise HTTPException(404, f"a market must be one of this home, found none of {symbol}")
     return look(house, symbol)

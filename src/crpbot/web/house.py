@@ -33,8 +33,8 @@ T = TypeVar("T")
 R = TypeVar("R", Line, Entry)
 NOTHING = Candles(*(np.zeros(0, kind) for kind in (np.int64, *[np.float64] * 5)))
 """No candles."""
-_FORGOTTEN_AFTER = 300_000
-"""Milliseconds after which candles on the disk are read again."""
+_FORGOTTEN_AFTER = 300.0
+"""Seconds, of this machine and not of a recording, after which candles on the disk are read again."""
 _DAY = 24 * 60
 _TOLD = ("symbol", "recipe", "reason", "override", "who")
 
@@ -225,7 +225,7 @@ class House:
             except (CandleError, OSError):
                 return None
 
-        return self.kept.get("source", self.now() // _FORGOTTEN_AFTER, look)
+        return self.kept.get("source", clock() // _FORGOTTEN_AFTER, look)
 
     def symbols(self) -> tuple[str, ...]:
         """Return every market that there is something of: those with models first, then those with candles alone."""
@@ -241,7 +241,7 @@ class House:
         source = self.source()
         if source is None or symbol not in source.symbols:
             return NOTHING
-        return self.kept.get(("candles", symbol), self.now() // _FORGOTTEN_AFTER, lambda: _read(source, symbol))
+        return self.kept.get(("candles", symbol), clock() // _FORGOTTEN_AFTER, lambda: _read(source, symbol))
 
     def heard(self, symbol: str) -> Candles:
         """Return the newest candles that the runtime has taken; none where it never took any."""

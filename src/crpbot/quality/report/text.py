@@ -92,7 +92,8 @@ def row_words(diagnosis: Diagnosis) -> str:
     origin = diagnosis.origin
     if origin is None:
         return ""
-    dropped = "; ".join(f"{count:,} {reason}" for reason, count in origin.dropped.items() if count)
+    most_first = sorted(origin.dropped.items(), key=lambda item: (-item[1], item[0]))  # a header may keep them in another order
+    dropped = "; ".join(f"{count:,} {reason}" for reason, count in most_first if count)
     return (
         f"Fitted on {origin.training_rows:,} training and {origin.calibration_rows:,} calibration rows. "
         f"Dropped of its candles: {dropped or 'none'}."
