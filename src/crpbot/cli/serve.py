@@ -22,6 +22,7 @@ def command(
     runs: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Where models are trained, to see how far they are. Default: runs.")
     ] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least confidence, as `crpbot live` was told.")] = 0.60,
     speed: Annotated[float, typer.Option(min=1, max=3600, help="Of the demo: times as fast as the market.")] = 60.0,
 ) -> None:
     """Serve the dashboard: models, signals, data, jobs, and a diagnosis of any checkpoint that is dropped on it.
@@ -43,6 +44,13 @@ def command(
             serve(setting, told=told)
         return
     setting = home_setting(
-        home_folder(home), now=now, candles=candles, journal=journal, runs=tuple(runs or [Path("runs")]), host=host, port=port
+        home_folder(home),
+        now=now,
+        candles=candles,
+        journal=journal,
+        runs=tuple(runs or [Path("runs")]),
+        threshold=threshold,
+        host=host,
+        port=port,
     )
     serve(setting, told=told)

@@ -145,6 +145,12 @@ class _Looked:
     trouble: str = ""
 
 
+def warm(house: House) -> None:
+    """Look at every market once, so that the first visitor need not wait for the check of years of candles."""
+    for symbol in house.symbols():
+        look(house, symbol)
+
+
 def look(house: House, symbol: str) -> Data:
     """Return how the candles of a market are."""
     source, looked, now = house.source(), _checked(house, symbol), house.now()
@@ -254,6 +260,7 @@ def _heard(house: House, entry: Entry) -> Heard:
                 house.candles(entry.symbol, count=_MEMORY),
                 stage=entry.stage,
                 now=house.now(),
+                threshold=house.setting.threshold,
                 expires=entry.expires,
                 override=entry.override,
             )
@@ -271,6 +278,7 @@ def _heard(house: House, entry: Entry) -> Heard:
             side=said.side,
             confidence=said.confidence,
             candle=said.candle,
+            threshold=house.setting.threshold,
         )
 
     version = (int(newest.time[-1]), entry.stage, house.now() // _REMEMBERED)

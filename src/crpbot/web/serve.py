@@ -4,11 +4,16 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
 
 from crpbot.errors import CrpbotError
 from crpbot.web.setting import Setting, read_token
+
+if TYPE_CHECKING:
+    from crpbot.web.house import House
 
 
 def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -> None:
@@ -31,6 +36,7 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
             await super().startup(sockets)
             if self.started:
                 told(f"http://{_shown(setting.host)}:{listener.getsockname()[1]}")
+                Thread(target=_warm, args=(app.state.house,), daemon=True).start()
 
     family = socket.AF_INET6 if ":" in setting.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -42,8 +48,9 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
             raise CrpbotError(
                 f"the dashboard must be able to listen on {setting.host}:{setting.port}, found: {error}; choose another --port"
             ) from None
+        app = make_app(setting)
         config = uvicorn.Config(
-            make_app(setting),
+            app,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -52,6 +59,14 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
             limit_concurrency=1_000,
         )
         Server(config).run(sockets=[listener])
+
+
+def _warm(house: "House") -> None:
+    """Do once, while nobody looks yet, what takes long."""
+    from crpbot.web import data  # noqa: PLC0415  an extra
+
+    with suppress(CrpbotError, OSError):
+        data.warm(house)
 
 
 def _shown(host: str) -> str:
@@ -76,6 +91,7 @@ def demo_setting(*, host: str, port: int, speed: float = 60.0, environ: Mapping[
             host=host,
             port=port,
             token=token,
+            threshold=found.threshold,
             words=f"{found.words} {training}",
         )
 
@@ -87,6 +103,7 @@ def home_setting(
     candles: str | None,
     journal: str | None,
     runs: tuple[Path, ...],
+    threshold: float,
     host: str,
     port: int,
     environ: Mapping[str, str] = os.environ,
@@ -96,5 +113,13 @@ def home_setting(
     if candles is None and lake.is_dir():
         candles = str(lake)
     return Setting(
-        home=home, now=now, candles=candles, journal=journal, runs=runs, host=host, port=port, token=read_token(host, environ)
+        home=home,
+        now=now,
+        candles=candles,
+        journal=journal,
+        runs=runs,
+        threshold=threshold,
+        host=host,
+        port=port,
+        token=read_token(host, environ),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crpbot.errors import CrpbotError
 from crpbot.live.metrics import LEAST, is_loopback
+from crpbot.signals.ensemble import THRESHOLD
 
 TOKEN, TOKEN_FILE = "CRPBOT_WEB_TOKEN", "CRPBOT_WEB_TOKEN_FILE"
 
@@ -24,6 +25,7 @@ class Setting:
         runs: folders below which models are trained.
         host, port: to listen on.
         token: that lets somebody in; None where nobody can change anything.
+        threshold: the least confidence of a signal, as the runtime was told.
         words: of a banner on each page; empty for none.
 
     """
@@ -37,6 +39,7 @@ class Setting:
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = field(default=None, repr=False)
+    threshold: float = THRESHOLD
     words: str = ""
 
     @property

@@ -5,7 +5,6 @@ from shlex import quote
 from crpbot.errors import CrpbotError
 from crpbot.live.health import TOO_OLD
 from crpbot.quality.metrics import percent
-from crpbot.signals.ensemble import THRESHOLD
 from crpbot.web.house import House
 
 
@@ -61,6 +60,5 @@ def _heard(house: House, symbol: str) -> str:
         return "Its model has not been heard on a whole horizon yet. Wait for a quarter of an hour."
     return (
         f"Its model was heard {found.checks:,} times and was never surer of a direction than {percent(found.highest)}; a signal "
-        f"needs {THRESHOLD:.0%}, unless crpbot live was told another --threshold. What a lower one would have earned is what "
-        "crpbot backtest --threshold tells."
+        f"needs {house.setting.threshold:.0%}. What a lower one would have earned is what crpbot backtest --threshold tells."
     )
