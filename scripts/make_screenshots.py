@@ -70,7 +70,10 @@ def main() -> None:
         wait_for_candle(page)
         page.screenshot(path=OUT / "overview.png")
         page.goto(f"{address}/signals?symbol=BTC-USD")
+        page.locator("#said-table tr", has_text=" bp").first.get_by_role("link").first.click()
+        page.locator("#card dl").wait_for()
         wait_for_candle(page)
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=OUT / "signals.png")
     print(f"written: {OUT / 'overview.png'}, {OUT / 'signals.png'}")
 
