@@ -25,6 +25,7 @@ from crpbot.web.render import house_of, visitor_of
 router = APIRouter()
 LONGEST_REASON = 500
 _REFUSALS: Mapping[int | str, dict[str, Any]] = {
+    400: {"description": "the request is damaged"},
     401: {"description": "nobody is logged in"},
     403: {"description": "the form is not of this session"},
     404: {"description": "no such model"},

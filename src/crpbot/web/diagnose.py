@@ -28,6 +28,8 @@ from crpbot.web.setting import Setting
 router = APIRouter()
 _UNKNOWN = "an errand must be one of the newest since the dashboard was started, found another; drop the file again"
 _SAID_NO: Mapping[int | str, dict[str, Any]] = {
+    400: {"description": "the form is damaged"},
+    401: {"description": "the token is missing, elsewhere than on the dashboard's own machine"},
     403: {"description": "the form is not of this session"},
     413: {"description": "the file is too large"},
     429: {"description": "too many wait already"},

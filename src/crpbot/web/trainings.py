@@ -20,7 +20,7 @@ from crpbot.quality.report import plain as read
 DONE = "training.jsonl"
 MOST_SHOWN = 100
 """Trainings that are told of, newest first."""
-_DEEPEST, _MOST_FOLDERS = 6, 5_000
+_DEEPEST, _MOST_FOLDERS = 6, 2_000
 """How far is looked for them."""
 _LOOK = 5.0
 """Seconds between two looks for new ones."""
