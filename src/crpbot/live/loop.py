@@ -46,7 +46,7 @@ class Setting:
 
     Attributes:
         paper: whether paper trades are made.
-        until: the clock's time at which it ends, in milliseconds of UTC; None for never.
+        until: the clock's time from which on one turn is the last, in milliseconds of UTC; None for never.
         history: candles of a market from before the start, where somebody has them.
         whole: whether a market begins with its first candle, as in a recording: nothing that came before is missed.
         taken: is told candles of a market, of which those that opened before a time were taken; some of them may be known to it.
@@ -107,14 +107,16 @@ class Loop:
     def run(self, *, each: Callable[[Health], object] = lambda _: None) -> None:
         """Work until the clock is stopped, or the end that was set; `each` is told how everything is after each turn."""
         self._event("start", "started")
-        whole = True
+        whole, over = True, False
         try:
-            while not self._clock.stopped and (self._setting.until is None or self._clock.now() < self._setting.until):
+            while not self._clock.stopped and not over:
+                last = self._setting.until is not None and self._clock.now() >= self._setting.until  # before it is asked for more
                 whole = False
                 behind = self.turn()
                 whole = True
                 each(self.health())
-                if not behind:
+                over = last and not behind
+                if not behind and not over:
                     self._feed.wait(self._wake())
         finally:
             for symbol in self._desks if whole else ():  # else candles may have been taken that nobody wrote down
