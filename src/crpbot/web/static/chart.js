@@ -267,8 +267,9 @@ class MarketChart {
     if (this.newest) {
       part("close").textContent = written(last.close, digitsOf(last.close));
       part("time").textContent = utc(last.time);
-      const day = this.candles.findLast((one) => one.time <= last.time - 24 * 60 * MINUTE);
-      if (day) part("change").textContent = `${change(last.close / day.close - 1)} in 24 h`;
+      const day = this.candles.find((one) => one.time >= last.time - 24 * 60 * MINUTE); // across a gap it is not so long ago
+      const told = day === last ? "" : `${change(last.close / day.close - 1)} in ${span(last.time - day.time)}`;
+      part("change").textContent = told;
     }
     const number = this.signals.size;
     const from = utc(this.candles[0].time);
@@ -399,6 +400,11 @@ class MarketChart {
 
 function change(share) {
   return `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(2)} %`;
+}
+
+/** Return how long something of less than two days is, as `render.span` does. */
+function span(seconds) {
+  return seconds >= 60 * MINUTE ? `${Math.floor(seconds / (60 * MINUTE))} h` : `${Math.floor(seconds / MINUTE)} min`;
 }
 
 /** Begin: the chart, and the signal that the address names. */
