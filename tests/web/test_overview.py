@@ -3,18 +3,17 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from journals import HORIZON, START
 from live.worlds import promoted
 from models import market
 from web.houses import ask
-from web.spoken import NOW, candles
+from web.spoken import NOW, candles, joined
 
 from crpbot.errors import JournalError
 from crpbot.live.health import Health, write_health
 from crpbot.live.journal import open_journal
-from crpbot.market.candles import MINUTE, Candles
+from crpbot.market.candles import MINUTE
 from crpbot.market.files import write_candles
 from crpbot.registry.registry import DAY, Registry
 
@@ -120,10 +119,7 @@ def test_a_registry_that_cannot_be_read_denies_no_model(tmp_path: Path) -> None:
 
 def test_across_a_gap_nothing_is_said_to_be_of_a_day(tmp_path: Path) -> None:
     (tmp_path / "candles").mkdir()
-    both = candles(-400_000, 1_400), candles(0, 300)
-    names = ("time", "open", "high", "low", "close", "volume")
-    joined = Candles(*(np.concatenate([getattr(one, name) for one in both]) for name in names))
-    write_candles(joined, tmp_path / "candles" / "BTC-USD.parquet")
+    write_candles(joined(candles(-400_000, 1_400), candles(0, 300)), tmp_path / "candles" / "BTC-USD.parquet")
     with ask(tmp_path, now=NOW, candles=str(tmp_path / "candles")) as browser:
         page, found = browser.get("/").text, browser.get("/api/overview").json()
         signals = browser.get("/signals?symbol=BTC-USD").text
