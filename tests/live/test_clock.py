@@ -75,3 +75,10 @@ def test_a_replay_with_a_speed_is_that_much_faster_than_ours() -> None:
     clock.sleep(60.0)
     passed = clock.now()
     assert 60_000 <= passed <= 600_000 * (time.monotonic() - began)
+
+
+@pytest.mark.parametrize("speed", [0.0, 1e9])
+def test_a_replay_stops_where_the_recording_does(speed: float) -> None:
+    clock = ReplayClock(5_000, speed=speed, end=65_000)
+    clock.sleep(3_600.0)
+    assert clock.now() == 65_000

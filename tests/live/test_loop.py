@@ -117,6 +117,18 @@ def test_a_replay_says_exactly_what_the_batch_path_says(tmp_path: Path, models: 
     assert all(one.outcome is not None for one in found if one.candle < candles.time[-60])
 
 
+@pytest.mark.parametrize("speed", [0.0, 600.0, 36_000.0])
+def test_a_replay_takes_its_last_candle_however_fast_it_is(tmp_path: Path, models: Path, speed: float) -> None:
+    """Work takes time, in which the clock of a fast recording goes far: what has closed meanwhile is taken all the same."""
+    promoted(tmp_path, models)
+    candles, healths = market()[:2_605], []
+    replay(order(tmp_path), {"BTC-USD": candles}, speed=speed, start=BEGIN, watch=Watch(health=healths.append))
+    last = healths[-1]
+    assert last.time == candles.time[-1] + MINUTE + SETTLE
+    assert last.markets["BTC-USD"].candle == candles.time[-1]
+    assert last.well, last
+
+
 def test_a_replay_is_silent_where_the_members_of_an_ensemble_disagree(tmp_path: Path) -> None:
     candles = market(rows=5_000)
     registry = promoted_of(ensemble(most=0.12), candles, tmp_path)

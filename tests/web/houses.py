@@ -23,9 +23,9 @@ def ask(home: Path, *, now: int = 1_780_000_000_000, token: str | None = None, *
 
 
 @contextmanager
-def listening(setting: Setting) -> Iterator[str]:
+def listening(setting: Setting, *, port: int = 0) -> Iterator[str]:
     """Give the address of a real server, in a thread of this process."""
-    server = uvicorn.Server(uvicorn.Config(make_app(setting), port=0, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(make_app(setting), port=port, log_level="warning", timeout_graceful_shutdown=1))
     thread = Thread(target=server.run)
     thread.start()
     try:

@@ -30,6 +30,12 @@ def candles(first: int, n: int) -> Candles:
     return Candles(time, price, price + 2, price - 2, price + 1, np.ones(n))
 
 
+def joined(older: Candles, newer: Candles) -> Candles:
+    """Return candles of both."""
+    names = ("time", "open", "high", "low", "close", "volume")
+    return Candles(*(np.concatenate([getattr(older, name), getattr(newer, name)]) for name in names))
+
+
 def fill(journal: Journal) -> None:
     """Keep forty signals, a third of them rehearsals, most of them settled; checks, a trade on paper and an event."""
     for at in range(40):

@@ -9,10 +9,11 @@ from journals import START
 from playwright.sync_api import Page, expect, sync_playwright
 from web.browsing import chromium
 from web.houses import listening
-from web.spoken import candles, spoken
+from web.spoken import candles, joined, spoken
 
 from crpbot.live.trail import Trail
 from crpbot.market.candles import MINUTE
+from crpbot.market.files import write_candles
 from crpbot.web.setting import Setting
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,9 @@ NEVER = 1 << 60
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return spoken(tmp_path_factory.mktemp("home"))
+    home = spoken(tmp_path_factory.mktemp("home"))
+    write_candles(joined(candles(-400_000, 1_400), candles(0, 300)), home / "candles" / "ETH-USD.parquet")
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,12 @@ def test_a_new_candle_is_on_the_chart_within_two_seconds(page: Page, home: Path)
     Trail(home / "live" / "candles").take("BTC-USD", new, NEVER)
     close = f"{new.close[0]:,.2f}"
     page.locator("[data-part=close]", has_text=close).wait_for(timeout=2_000)
+
+
+def test_across_a_gap_a_change_is_not_said_to_be_of_a_day(page: Page) -> None:
+    page.goto("/signals?symbol=ETH-USD")
+    expect(page.locator("#chart-words")).to_contain_text("drawn")
+    assert page.inner_text("[data-part=change]") == "+0.50 % in 4 h"
 
 
 def test_a_signal_is_chosen_by_address_by_table_and_by_keys(page: Page) -> None:

@@ -45,6 +45,15 @@ def test_the_archive_is_whole_and_small_and_made_by_nobody() -> None:
     assert not [word for word in (b"/tmp", b"/home", b"/work", b"/root", b"/Users") if word in said]
 
 
+def test_everything_is_kept_of_its_judgements_that_a_page_draws() -> None:
+    with ZipFile(ARCHIVE) as archive:
+        judgements = [json.loads(archive.read(name)) for name in archive.namelist() if "/judgements/" in name]
+    assert len(judgements) == 5
+    for plain in judgements:
+        assert plain["curves"]
+        assert plain["words"]
+
+
 def test_its_ledger_proves_and_so_does_everything_that_is_kept(home: Path) -> None:
     registry = Registry(home / "registry")
     assert {line.who for line in registry.lines()} == {"the demo"}
@@ -177,6 +186,10 @@ def test_it_says_when_it_is_over() -> None:
             assert time.monotonic() < latest
             time.sleep(0.05)
         assert short.now() == until
+        well, words = read_health(health)
+        assert well, words
+        for symbol in short.symbols:
+            assert read_trail(short.home / "live" / "candles", symbol).time[-1] == until - MINUTE
     assert not short.home.exists()
 
 

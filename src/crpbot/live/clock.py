@@ -71,20 +71,21 @@ class ReplayClock(_Bell):
     """The clock of a recording.
 
     With `speed` N it goes N times as fast as ours. With 0, or infinity, it stands still until somebody sleeps, and then it is
-    that much later at once: as fast as it goes.
+    that much later at once: as fast as it goes. At `end` it stops, as the recording does: nothing grows older then.
     """
 
-    def __init__(self, start: int, *, speed: float = 0.0) -> None:
+    def __init__(self, start: int, *, speed: float = 0.0, end: int | None = None) -> None:
         super().__init__()
+        self._end = end
         self._start, self._began = start, time.monotonic()
         self._speed = 0.0 if math.isinf(speed) else speed
         self._lock = Lock()
 
     def now(self) -> int:
         """Return the time there, in milliseconds of UTC."""
-        if not self._speed:
-            return self._start
-        return self._start + int((time.monotonic() - self._began) * self._speed * 1_000)
+        passed = int((time.monotonic() - self._began) * self._speed * 1_000) if self._speed else 0
+        now = self._start + passed
+        return now if self._end is None else min(now, self._end)
 
     def sleep(self, seconds: float) -> None:
         """Return after so many seconds of this clock, or when it is woken or stopped."""

@@ -66,6 +66,7 @@ class Health:
         problems: of the whole.
         counts: since the start.
         skew: seconds by which the venue's clock is ahead of ours; None where it has not told.
+        over: of a recording, that it is over; empty while it goes on. Nothing is wrong with that.
 
     """
 
@@ -74,6 +75,7 @@ class Health:
     problems: tuple[str, ...] = ()
     counts: Counts = field(default_factory=Counts)
     skew: float | None = None
+    over: str = ""
 
     @property
     def well(self) -> bool:
@@ -103,7 +105,8 @@ def read_health(path: Path) -> tuple[bool, str]:
     try:
         plain = json.loads(path.read_text())
         age, well = time.time() - float(plain["written"]), plain["well"] is True
-        ill = [
+        told = [
+            *filter(None, [plain.get("over")]),
             *plain["problems"],
             *(f"{one}: {market['problem']}" for one, market in plain["markets"].items() if market["problem"]),
         ]
@@ -111,7 +114,7 @@ def read_health(path: Path) -> tuple[bool, str]:
         return False, f"no sign of life in {path}: {error}"
     if not -TOO_OLD <= age <= TOO_OLD:
         return False, f"the last sign of life is {age:.0f} s old"
-    return well, f"alive {max(age, 0.0):.0f} s ago" + "".join(f"; {one}" for one in ill[:5])
+    return well, f"alive {max(age, 0.0):.0f} s ago" + "".join(f"; {one}" for one in told[:5])
 
 
 class Meters:

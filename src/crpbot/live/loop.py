@@ -46,7 +46,7 @@ class Setting:
 
     Attributes:
         paper: whether paper trades are made.
-        until: the clock's time at which it ends, in milliseconds of UTC; None for never.
+        until: the clock's time from which on one turn is the last, in milliseconds of UTC; None for never.
         history: candles of a market from before the start, where somebody has them.
         whole: whether a market begins with its first candle, as in a recording: nothing that came before is missed.
         taken: is told candles of a market, of which those that opened before a time were taken; some of them may be known to it.
@@ -107,14 +107,15 @@ class Loop:
     def run(self, *, each: Callable[[Health], object] = lambda _: None) -> None:
         """Work until the clock is stopped, or the end that was set; `each` is told how everything is after each turn."""
         self._event("start", "started")
-        whole = True
+        whole, behind, last = True, False, False
         try:
-            while not self._clock.stopped and (self._setting.until is None or self._clock.now() < self._setting.until):
+            while not self._clock.stopped and (behind or not last):
+                last = self._setting.until is not None and self._clock.now() >= self._setting.until  # before it is asked for more
                 whole = False
                 behind = self.turn()
                 whole = True
                 each(self.health())
-                if not behind:
+                if not (behind or last):
                     self._feed.wait(self._wake())
         finally:
             for symbol in self._desks if whole else ():  # else candles may have been taken that nobody wrote down
@@ -358,8 +359,7 @@ class Loop:
             markets[symbol] = replace(markets.get(symbol) or refused(problem), problem=problem)
         skew, problems = self._feed.skew, list(self._ill.values())
         if skew is not None and abs(skew) > SKEW:
-            side = "ahead of" if skew > 0 else "behind"
-            problems.append(f"the venue's clock is {abs(skew):.0f} s {side} ours; set ours right")
+            problems.append(f"the venue's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} ours; set ours right")
         return Health(time=now, markets=markets, problems=tuple(problems), counts=self.counts, skew=skew)
 
     def _market_health(self, desk: Desk, now: int) -> MarketHealth:

@@ -150,7 +150,8 @@ def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start:
         raise CandleError(
             f"a recording must be longer than the {needed:,} candles that a model needs before it speaks; bring more"
         )
-    clock = ReplayClock(begin + SETTLE, speed=speed)
+    until = last + MINUTE + SETTLE
+    clock = ReplayClock(begin + SETTLE, speed=speed, end=until)
     with _stopping(clock), ExitStack() as stack:
         if order.journal is None:
             for file in order.home.glob("replay.db*"):
@@ -158,7 +159,6 @@ def replay(order: Order, markets: Mapping[str, Candles], *, speed: float, start:
         journal = open_journal(order.journal or order.home / "replay.db")
         stack.callback(journal.close)
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        until = last + MINUTE + SETTLE + 1
         feed = ReplayFeed(markets, clock)
         _run(
             order,

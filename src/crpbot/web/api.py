@@ -40,7 +40,11 @@ async def health(request: Request) -> Hello:
     responses={200: {"content": {"text/event-stream": {}}}, 503: {"description": "too many listeners"}},
 )
 async def events(request: Request) -> StreamingResponse:
-    """Send news as they come: `candle` with its numbers; `signals`, `models`, `health` and `jobs` when they have changed."""
+    """Send news as they come.
+
+    These are `hello` at first; `candle` with its numbers; `signals`, `models`, `health` and `jobs` when they have changed;
+    `overview` when a new one is there; and `again` where some were missed, so that everything has to be looked at again.
+    """
     news: News = request.app.state.news
     if news.full:
         raise HTTPException(503, "too many pages listen already; close some")

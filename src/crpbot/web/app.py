@@ -56,7 +56,7 @@ def make_app(setting: Setting) -> FastAPI:
     async def life(_: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         errands.told = lambda: _on(loop, partial(news.tell, "jobs", {}))
-        tasks = [asyncio.create_task(news.watch()), asyncio.create_task(_keep_fresh(desk))]
+        tasks = [asyncio.create_task(news.watch()), asyncio.create_task(_keep_fresh(desk, news))]
         try:
             yield
         finally:
@@ -96,12 +96,13 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(call)
 
 
-async def _keep_fresh(desk: overview.Desk) -> None:
-    """Make the overview anew whenever something has changed, so that nobody waits for it."""
+async def _keep_fresh(desk: overview.Desk, news: News) -> None:
+    """Make the overview anew whenever something has changed, so that nobody waits for it, and say so when it is there."""
     while True:
         if not await asyncio.to_thread(desk.fresh):
             with suppress(CrpbotError, OSError):
                 await asyncio.to_thread(desk.make)
+                news.tell("overview", {})
         await asyncio.sleep(0.5)
 
 

@@ -79,6 +79,7 @@ class Runtime:
         age: seconds since it was given.
         well: whether nothing is wrong.
         problems: by market; those of the whole have no market, "".
+        over: of a recording, that it is over; empty otherwise.
 
     """
 
@@ -86,6 +87,7 @@ class Runtime:
     age: float
     well: bool
     problems: Mapping[str, str]
+    over: str = ""
 
 
 class House:
@@ -306,7 +308,8 @@ class House:
             problems = {symbol: str(one["problem"]) for symbol, one in markets.items() if one["problem"]}
             if plain["problems"]:
                 problems[""] = "; ".join(map(str, plain["problems"]))
-            return Runtime(time=time, age=max(0.0, clock() - float(plain["written"])), well=not problems, problems=problems)
+            age, over = max(0.0, clock() - float(plain["written"])), printable(str(plain.get("over", "")))
+            return Runtime(time=time, age=age, well=not problems, problems=problems, over=over)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -16,6 +16,8 @@ BEAT = 15.0
 """Seconds without news after which a word of comment keeps the line open."""
 MOST_LISTENERS = 200
 _WAITING = 256
+_AGAIN = "event: again\ndata: {}\n\n"
+"""Whoever hears it has missed something, and has to look at everything again."""
 
 
 class News:
@@ -66,11 +68,15 @@ class News:
         return found
 
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Tell every listener; one that does not listen loses what it has no room for."""
+        """Tell every listener; one that has no room left is told instead, when it listens, to look at everything again."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         text = f"event: {kind}\ndata: {json.dumps(dict(data), allow_nan=False)}\n\n"
         for listener in self._listeners:
-            with suppress(asyncio.QueueFull):
+            if listener.full():
+                while not listener.empty():
+                    listener.get_nowait()
+                listener.put_nowait(_AGAIN)
+            else:
                 listener.put_nowait(text)
 
     @property

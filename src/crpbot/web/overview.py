@@ -1,19 +1,19 @@
 """The overview: how each market is, and what needs attention first."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from crpbot.errors import CrpbotError
+from crpbot.errors import CrpbotError, JournalError
 from crpbot.live.health import TOO_OLD
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.registry.entries import Entry
 from crpbot.upkeep import SOON
-from crpbot.web.house import House
+from crpbot.web.house import House, Runtime
 from crpbot.web.promise import Promise, promise
 from crpbot.web.render import render, signed, span
 
@@ -21,8 +21,8 @@ router = APIRouter()
 DAY = 24 * 60 * MINUTE
 OLD = 60 * MINUTE
 """Age of the newest candle from which on nobody seems to bring any."""
-DRAWN = 360
-"""Candles of the small line: six hours."""
+DRAWN = 6 * 60 * MINUTE
+"""Milliseconds of the small line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +113,9 @@ class Overview:
         markets: with a live model first.
         runtime: how the runtime is, in words.
         runtime_well: whether nothing is wrong with it; None where it does not run.
+        over: whether a recording was played, and is over.
+        models_known: whether the registry can be read; where it cannot, a market without a model may have one.
+        signals_known: whether the journal can be read; where it cannot, a market may have a last signal all the same.
 
     """
 
@@ -121,6 +124,9 @@ class Overview:
     markets: tuple[Market, ...]
     runtime: str
     runtime_well: bool | None
+    over: bool = False
+    models_known: bool = True
+    signals_known: bool = True
 
 
 class Desk:
@@ -154,9 +160,12 @@ class Desk:
 
 
 def look(house: House) -> tuple[Overview, dict[str, Candles]]:
-    """Return the overview of a home folder, and the newest candles by market."""
+    """Return the overview of a home folder, and the newest candles by market.
+
+    What cannot be read is an alarm and is unknown; the rest is told all the same.
+    """
     attention: list[Attention] = []
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[Entry, ...] | None = None
     try:
         house.lines()
         entries = house.entries()
@@ -164,38 +173,56 @@ def look(house: House) -> tuple[Overview, dict[str, Candles]]:
         attention.append(Attention(rank=0, symbol="", words=f"Nobody may speak: {error}", link="/models"))
     markets, drawn = [], {}
     for symbol in house.symbols():
-        own = [entry for entry in entries if entry.symbol == symbol]
-        try:
-            market, drawn[symbol] = _market(house, symbol, own)
-        except CrpbotError as error:
-            market = Market(symbol=symbol)
-            attention.append(Attention(rank=0, symbol=symbol, words=str(error), link="/models"))
+        own = [entry for entry in entries or () if entry.symbol == symbol]
+        market, drawn[symbol] = _market(house, symbol, own, attention)
         markets.append(market)
+    signals_known = True
+    try:
+        markets = [_with_signals(house, market) for market in markets]
+    except JournalError as error:
+        signals_known = False
+        attention.append(Attention(rank=0, symbol="", words=f"What was said cannot be read: {error}", link="/signals"))
+    for market in markets:
         attention += _needs(market, house.now())
-    words, well = _runtime(house, attention, speaks=any(one.stage in {"live", "shadow"} for one in markets))
+    runtime = house.runtime()
+    words, well = _runtime(runtime, attention, speaks=any(one.stage in {"live", "shadow"} for one in markets))
     order = {"live": 0, "shadow": 1, "candidate": 2, "retired": 3, None: 4}
     markets.sort(key=lambda one: (order[one.stage], one.symbol))
     attention.sort(key=lambda one: (one.rank, one.symbol))
-    found = Overview(time=house.now(), attention=tuple(attention), markets=tuple(markets), runtime=words, runtime_well=well)
+    found = Overview(
+        time=house.now(),
+        attention=tuple(attention),
+        markets=tuple(markets),
+        runtime=words,
+        runtime_well=well,
+        over=runtime is not None and runtime.over != "",
+        models_known=entries is not None,
+        signals_known=signals_known,
+    )
     return found, drawn
 
 
-def _market(house: House, symbol: str, own: list[Entry]) -> tuple[Market, Candles]:
+def _market(house: House, symbol: str, own: list[Entry], attention: list[Attention]) -> tuple[Market, Candles]:
     candles = house.candles(symbol, count=24 * 60 + 1)
     seen: dict[str, Any] = {"symbol": symbol, "others": max(0, len(own) - 1)}
     if len(candles):
         seen |= {"candle": int(candles.time[-1]), "close": float(candles.close[-1])}
         if int(candles.time[0]) == int(candles.time[-1]) - DAY:
             seen["change"] = float(candles.close[-1] / candles.close[0] - 1)
+        candles = candles[int(candles.time.searchsorted(candles.time[-1] - DRAWN, side="right")) :]
     if own:
-        seen |= _model(house, own[0])
-    return Market(**seen), candles[-DRAWN:]
+        seen |= _decided(own[0])
+        for part in (_measured, _drifted):
+            try:
+                seen |= part(house, own[0])
+            except CrpbotError as error:
+                link = f"/models/{own[0].sha256}"
+                attention.append(Attention(rank=0, symbol=symbol, words=str(error), link=link))
+    return Market(**seen), candles
 
 
-def _model(house: House, entry: Entry) -> dict[str, Any]:
-    measured = (house.judgement(entry) or {}).get("metrics", {})
-    over = measured.get("over_majority") or {}
-    seen: dict[str, Any] = {
+def _decided(entry: Entry) -> dict[str, Any]:
+    return {
         "stage": entry.stage,
         "sha256": entry.sha256,
         "recipe": entry.recipe,
@@ -203,31 +230,52 @@ def _model(house: House, entry: Entry) -> dict[str, Any]:
         "proven_until": entry.proven_until,
         "expires": entry.expires,
         "reason": entry.reason,
+    }
+
+
+def _measured(house: House, entry: Entry) -> dict[str, Any]:
+    measured = (house.judgement(entry) or {}).get("metrics", {})
+    over = measured.get("over_majority") or {}
+    return {
         "accuracy": measured.get("accuracy"),
         "majority_accuracy": measured.get("majority_accuracy"),
         "over_majority": over.get("value"),
         "error": over.get("error"),
         "ece": measured.get("ece"),
     }
-    if entry.stage in {"live", "shadow"}:
-        recipe = house.speaker(entry).recipe
-        seen |= {"drift": house.drift(entry), "drift_limit": recipe.serving.drift_limit if recipe else None}
-    journal = house.journal()
-    if journal is not None:
-        (last, *_) = (*journal.signals(entry.symbol, limit=1), None)
-        seen["promise"] = promise(house, entry.sha256, entry.symbol)
-        if last is not None:
-            became = last.outcome
-            seen["last"] = LastSignal(
-                id=last.id,
-                candle=last.candle,
-                side=last.side,
-                confidence=last.confidence,
-                stage=last.stage,
-                outcome=None if became is None else became.outcome,
-                hit=None if became is None else became.hit,
-            )
-    return seen
+
+
+def _drifted(house: House, entry: Entry) -> dict[str, Any]:
+    if entry.stage not in {"live", "shadow"}:
+        return {}
+    recipe = house.speaker(entry).recipe
+    return {"drift": house.drift(entry), "drift_limit": recipe.serving.drift_limit if recipe else None}
+
+
+def _with_signals(house: House, market: Market) -> Market:
+    """Return a market with its last signal, and with what became of what its model said.
+
+    Raises:
+        JournalError: the journal cannot be read.
+
+    """
+    if market.sha256 is None or (journal := house.journal()) is None:
+        return market
+    promised = promise(house, market.sha256, market.symbol)
+    (last, *_) = (*journal.signals(market.symbol, limit=1), None)
+    if last is None:
+        return replace(market, promise=promised)
+    became = last.outcome
+    signal = LastSignal(
+        id=last.id,
+        candle=last.candle,
+        side=last.side,
+        confidence=last.confidence,
+        stage=last.stage,
+        outcome=None if became is None else became.outcome,
+        hit=None if became is None else became.hit,
+    )
+    return replace(market, promise=promised, last=signal)
 
 
 def _needs(market: Market, now: int) -> list[Attention]:
@@ -255,8 +303,7 @@ def _needs(market: Market, now: int) -> list[Attention]:
     return [Attention(rank=rank, symbol=market.symbol, words=words, link=link) for rank, words in found]
 
 
-def _runtime(house: House, attention: list[Attention], *, speaks: bool) -> tuple[str, bool | None]:
-    runtime = house.runtime()
+def _runtime(runtime: Runtime | None, attention: list[Attention], *, speaks: bool) -> tuple[str, bool | None]:
     if runtime is None or runtime.age > TOO_OLD:
         words = (
             "crpbot live does not run here"
@@ -268,6 +315,8 @@ def _runtime(house: House, attention: list[Attention], *, speaks: bool) -> tuple
         return words, None
     for symbol, problem in runtime.problems.items():
         attention.append(Attention(rank=1, symbol=symbol, words=problem, link="/signals"))
+    if runtime.over:
+        return runtime.over, runtime.well
     return ("crpbot live is well" if runtime.well else "crpbot live has trouble"), runtime.well
 
 

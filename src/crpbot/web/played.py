@@ -65,9 +65,9 @@ def main(home: Path, speed: float, until: int) -> None:
         last = health
 
     play(home, start=START, until=until, speed=speed, watch=Watch(health=remember), shown=home / LIVE)
-    words = f"the recording is over: it ends on {utc(until)}; start the demo again to see it from the beginning"
+    words = f"the recording is over: it ends at {utc(until)}; start the demo again to see it from the beginning"
     while True:
-        write_health(replace(last, problems=(*last.problems, words)), home / LIVE / HEALTH)
+        write_health(replace(last, over=words), home / LIVE / HEALTH)
         time.sleep(_AGAIN)
 
 

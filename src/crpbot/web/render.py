@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from crpbot import __version__
-from crpbot.market.candles import Candles, utc
+from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.quality.metrics import percent
 from crpbot.web.security import Visitor
 
@@ -171,15 +171,16 @@ def ago(time: int | None, now: int) -> str:
 
 
 def sparkline(candles: Candles, words: str) -> Markup:
-    """Return the closes of candles as a small line; `words` say what it is to those who do not see it."""
+    """Return the closes of candles as a small line by time; those who do not see it are told how long it is, and `words`."""
     if len(candles) < 2:
         return Markup("")
-    close = candles.close
+    close, time = candles.close, candles.time - candles.time[0]
+    long = span((int(time[-1]) + MINUTE) / 1_000)
     low, high = float(close.min()), float(close.max())
-    x = np.linspace(0, 240, len(close))
+    x = 240 * time / time[-1]
     y = 46 - 44 * (close - low) / ((high - low) or 1.0)
     drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    return Markup(_SPARK).format(words, drawn)  # noqa: S704  a constant, whose places are escaped
+    return Markup(_SPARK).format(f"The last {long} {words}", drawn)  # noqa: S704  a constant, whose places are escaped
 
 
 def drift_bar(away: float, limit: float | None, most: float) -> Markup:

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from crpbot.errors import CrpbotError, JournalError
 from crpbot.live.records import OPEN, Event, Fill, PaperSummary, SignalRecord
-from crpbot.market.candles import Candles
+from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.files import SYMBOL
 from crpbot.signals.plan import OrderPlan
 from crpbot.signals.text import hummingbot, telegram
@@ -242,7 +242,7 @@ class Sight:
         symbols: of all markets.
         page: signals of the table.
         chosen: the signal that is told in full.
-        day: the newest candles of the market.
+        day: the candles of the market of the 24 hours before its newest one; fewer across a gap.
         reliability, promise: of the model that spoke last there.
         paper: what its trades earned on paper.
         events: what the runtime said lately of this market, or of all.
@@ -287,11 +287,16 @@ def look(house: House, asked: Asked, number: int | None) -> Sight:
         symbol=symbol,
         symbols=symbols,
         **seen,
-        day=house.candles(symbol, count=DRAWN + 1) if symbol in symbols else NOTHING,
+        day=_day(house, symbol) if symbol in symbols else NOTHING,
         **kept,
         silence=() if seen["page"].signals or problems else _why(house, symbol, asked, seen["page"]),
         problems=tuple(dict.fromkeys(problems)),
     )
+
+
+def _day(house: House, symbol: str) -> Candles:
+    candles = house.candles(symbol, count=DRAWN + 1)
+    return candles[int(candles.time.searchsorted(candles.time[-1] - DRAWN * MINUTE)) :] if len(candles) else candles
 
 
 def _market(asked: Asked, seen: dict[str, Any], symbols: tuple[str, ...]) -> str:

@@ -1,13 +1,17 @@
 // What every page does: it listens for news, brings the parts that have changed up to date, and says so to those who cannot see it.
 // Nothing here knows a market or a model: pages are made by the server, and a part that lives names the news that concern it:
-//   <div id="overview" data-live="models signals candle">
+//   <div id="said-table" data-live="signals">
 
 const EVERY = 1000; // ms at least between two refreshes of a page
+const AGAIN = 10_000; // ms until a server that has refused to be listened to is asked again
+const KINDS = ["signals", "models", "health", "jobs", "overview"]; // of news, beside candles
 const line = document.getElementById("line");
 const said = document.getElementById("said");
 let waiting = null;
 let last = 0;
 let wanted = new Set();
+let source = null;
+let greeted = false; // whether there was a line before: what came between it and this one was not heard
 
 /** Show how the line to the server is. */
 function state(name, words) {
@@ -21,12 +25,28 @@ export function say(words) {
   if (said) said.textContent = words;
 }
 
-/** Return what finds an element again after its part was replaced. */
-function mark(element) {
-  if (!element || element === document.body) return null;
-  if (element.id) return `#${CSS.escape(element.id)}`;
+/** Return what finds an element of a part again after that was replaced: its id, or its address and which one of these it is. */
+function mark(part, element) {
+  if (element.id) return () => document.getElementById(element.id);
   const href = element.getAttribute("href");
-  return href ? `a[href="${CSS.escape(href)}"]` : null;
+  if (!href) return () => null;
+  const alike = () => [...part.querySelectorAll("a[href]")].filter((one) => one.getAttribute("href") === href);
+  const at = alike().indexOf(element);
+  return () => alike()[at] ?? alike()[0];
+}
+
+/** Return what puts back how somebody has left a part: what is open, what is scrolled, and where the keyboard is. */
+function keep(part) {
+  const focus = part.contains(document.activeElement) ? mark(part, document.activeElement) : null;
+  const open = [...part.querySelectorAll("details[id]")].map((one) => [one.id, one.open]);
+  const scrolled = [...part.querySelectorAll("[id]")]
+    .filter((one) => one.scrollLeft || one.scrollTop)
+    .map((one) => [one.id, one.scrollLeft, one.scrollTop]);
+  return () => {
+    for (const [id, was] of open) document.getElementById(id)?.toggleAttribute("open", was);
+    for (const [id, left, top] of scrolled) document.getElementById(id)?.scrollTo({ left, top, behavior: "instant" });
+    focus?.()?.focus({ preventScroll: true });
+  };
 }
 
 /** Bring the parts that live by `kinds` up to date, from the page as the server makes it now. */
@@ -43,13 +63,11 @@ async function refresh(kinds) {
     if (!fresh || fresh.innerHTML === part.dataset.seen) continue;
     const inside = part.contains(document.activeElement);
     if (inside && document.activeElement.matches("input, select, textarea")) continue; // somebody is typing
-    const focus = inside ? mark(document.activeElement) : null;
-    const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
+    const putBack = keep(part);
     part.innerHTML = fresh.innerHTML;
     part.dataset.seen = fresh.innerHTML;
     if (!fresh.dataset.live) delete part.dataset.live; // nothing more will come of it
-    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    if (focus) part.querySelector(focus)?.focus({ preventScroll: true });
+    putBack();
     part.dispatchEvent(new CustomEvent("refreshed", { bubbles: true }));
   }
 }
@@ -72,24 +90,42 @@ function ask(kind) {
   }, rest);
 }
 
+/** Bring everything up to date: news were missed, and nobody knows which. */
+function again() {
+  document.dispatchEvent(new CustomEvent("again"));
+  for (const kind of ["candle", ...KINDS]) ask(kind);
+}
+
 function listen() {
-  const source = new EventSource("/api/events");
-  source.addEventListener("hello", () => state("open", "live"));
-  source.addEventListener("error", () => state("lost", source.readyState === EventSource.CLOSED ? "closed" : "reconnecting"));
+  source?.close();
+  source = new EventSource("/api/events");
+  source.addEventListener("hello", () => {
+    state("open", "live");
+    if (greeted) again();
+    greeted = true;
+  });
+  source.addEventListener("error", ({ target }) => {
+    state("lost", "reconnecting");
+    if (target.readyState === EventSource.CLOSED) setTimeout(() => target === source && listen(), AGAIN); // it does not by itself
+  });
+  source.addEventListener("again", again);
   source.addEventListener("candle", (event) => {
     const candle = JSON.parse(event.data);
     document.dispatchEvent(new CustomEvent("candle", { detail: candle }));
     ask("candle");
   });
-  for (const kind of ["signals", "models", "health", "jobs"]) {
+  for (const kind of KINDS) {
     source.addEventListener(kind, (event) => {
       document.dispatchEvent(new CustomEvent(kind, { detail: JSON.parse(event.data) }));
       ask(kind);
     });
   }
-  addEventListener("pagehide", () => source.close());
 }
 
+addEventListener("pagehide", () => {
+  source?.close();
+  source = null;
+});
 addEventListener("pageshow", (event) => {
   if (event.persisted) listen();
 });

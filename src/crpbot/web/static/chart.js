@@ -181,12 +181,10 @@ class MarketChart {
     this.mark();
   }
 
-  /** Ask for candles that opened before a moment in milliseconds, or the newest; they are put before those that are there. */
-  async load(before = null) {
+  /** Return candles that opened before a moment in milliseconds, or the newest, and whether there are older ones. */
+  async ask(before) {
     const asked = before === null ? "" : `&before=${before}`;
     const found = await fetched(`/api/candles/${encodeURIComponent(this.symbol)}?count=${FIRST}${asked}`);
-    this.more = found.more;
-    const first = this.candles.length ? this.candles[0].time : Infinity;
     const rows = found.time.map((time, row) => ({
       time: time / 1000,
       open: found.open[row],
@@ -195,8 +193,30 @@ class MarketChart {
       close: found.close[row],
       volume: found.volume[row],
     }));
+    return { rows, more: found.more };
+  }
+
+  /** Ask for candles that opened before a moment in milliseconds, or the newest; they are put before those that are there. */
+  async load(before = null) {
+    const { rows, more } = await this.ask(before);
+    this.more = more;
+    const first = this.candles.length ? this.candles[0].time : Infinity;
     this.candles = [...rows.filter((row) => row.time < first), ...this.candles];
     if (!this.candles.length) return;
+    this.show();
+    await this.find();
+  }
+
+  /** Bring the newest candles up to date, where some were missed; older ones stay, unless there would be a hole. */
+  async renew() {
+    if (!this.newest) return;
+    const { rows, more } = await this.ask(null);
+    if (!rows.length) return;
+    const [first, last] = [rows[0].time, rows.at(-1).time];
+    const older = this.candles.filter((one) => one.time < first);
+    const joined = older.length && older.at(-1).time === first - MINUTE;
+    this.more = joined ? this.more : more;
+    this.candles = [...(joined ? older : []), ...rows, ...this.candles.filter((one) => one.time > last)];
     this.show();
     await this.find();
   }
@@ -267,8 +287,9 @@ class MarketChart {
     if (this.newest) {
       part("close").textContent = written(last.close, digitsOf(last.close));
       part("time").textContent = utc(last.time);
-      const day = this.candles.findLast((one) => one.time <= last.time - 24 * 60 * MINUTE);
-      if (day) part("change").textContent = `${change(last.close / day.close - 1)} in 24 h`;
+      const day = this.candles.find((one) => one.time >= last.time - 24 * 60 * MINUTE); // across a gap it is not so long ago
+      const told = day === last ? "" : `${change(last.close / day.close - 1)} in ${span(last.time - day.time)}`;
+      part("change").textContent = told;
     }
     const number = this.signals.size;
     const from = utc(this.candles[0].time);
@@ -282,8 +303,7 @@ class MarketChart {
     if (!this.newest || !last || time <= last.time) return;
     if (time > last.time + MINUTE) {
       // some were missed, while the line was down
-      this.candles = [];
-      await this.load();
+      await this.renew();
       return;
     }
     const row = { ...candle, time };
@@ -401,12 +421,18 @@ function change(share) {
   return `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(2)} %`;
 }
 
+/** Return how long something of less than two days is, as `render.span` does. */
+function span(seconds) {
+  return seconds >= 60 * MINUTE ? `${Math.floor(seconds / (60 * MINUTE))} h` : `${Math.floor(seconds / MINUTE)} min`;
+}
+
 /** Begin: the chart, and the signal that the address names. */
 async function begin(box) {
   const market = new MarketChart(box);
   document.addEventListener("candle", ({ detail }) => {
     if (detail.symbol === market.symbol) market.take(detail);
   });
+  document.addEventListener("again", () => market.renew().catch(() => {}));
   document.addEventListener("signals", () => market.candles.length && market.find().catch(() => {}));
   document.addEventListener("refreshed", () => market.read());
   document.addEventListener("click", (event) => {
