@@ -67,7 +67,7 @@ def test_the_pages_go_on_without_it_and_say_so_once(server: str) -> None:
     overview = httpx.get(server + "/api/overview", timeout=30).json()
     assert len({one["words"] for one in overview["attention"] if "the journal" in one["words"]}) == 1
     assert httpx.get(server + "/signals").text.count("the journal postgresql://somebody@") == 1
-    (told,) = httpx.get(server + "/api/models").json()["models"]
+    (told,) = httpx.get(server + "/api/models").json()
     assert told["stage"] == "live"
     assert httpx.get(server + "/data").status_code == 200
 
