@@ -47,10 +47,12 @@ def keep(journal: Journal, one: Signal, at: int) -> bool:
     return journal.add_signal(one, candle=candle, horizon=HORIZON, recorded=candle + MINUTE + 250)
 
 
-def check(journal: Journal, at: int, *, symbol: str = "BTC-USD", probabilities: tuple = (0.1, 0.2, 0.7)) -> bool:
+def check(
+    journal: Journal, at: int, *, symbol: str = "BTC-USD", probabilities: tuple = (0.1, 0.2, 0.7), model: str = MODEL
+) -> bool:
     candle = START + at * MINUTE
     return journal.add_check(
-        model=MODEL, symbol=symbol, candle=candle, horizon=HORIZON, probabilities=probabilities, recorded=candle + MINUTE
+        model=model, symbol=symbol, candle=candle, horizon=HORIZON, probabilities=probabilities, recorded=candle + MINUTE
     )
 
 

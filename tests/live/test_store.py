@@ -19,6 +19,7 @@ from crpbot.errors import JournalError
 from crpbot.live import migrate
 from crpbot.live.address import read_address
 from crpbot.live.journal import open_journal
+from crpbot.live.patience import Patience
 from crpbot.live.store import Store
 from crpbot.live.tables import VERSION_TABLE, metadata
 
@@ -356,9 +357,8 @@ def test_a_server_that_cut_the_line_is_asked_again(postgresql: Server) -> None:
     journal.close()
 
 
-def test_who_waits_too_long_for_the_other_writer_is_told_so(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crpbot.live.store.PATIENCE", 0.3)
-    one, other = open_journal(address), open_journal(address)
+def test_who_waits_too_long_for_the_other_writer_is_told_so(address: str) -> None:
+    one, other = open_journal(address), open_journal(address, Patience(0.3))
     with one.batch():
         keep(one, signal(0), 0)
         with pytest.raises(JournalError, match=r"database is locked|lock timeout"):

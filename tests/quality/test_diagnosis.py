@@ -130,6 +130,16 @@ def test_anybody_can_recompute_the_metrics_from_the_predictions(tmp_path: Path) 
     assert m.brier == pytest.approx(((p - np.eye(3)[y]) ** 2).sum(axis=1).mean(), rel=1e-9)
     assert (m.logit_min, m.logit_max) == (logits.min(), logits.max())
     assert m.confidence_over_99 == (p.max(axis=1) > 0.99).mean()
+    rows = {
+        "log_loss": -np.log(p[np.arange(len(y)), y]),
+        "brier": ((p - np.eye(3)[y]) ** 2).sum(axis=1),
+        "class_bias": max((p - np.eye(3)[y]).T, key=lambda away: abs(away.mean())),
+        "confidence_over_60": (p[:, [0, 2]].max(axis=1) >= 0.6).astype(float),
+        "confidence_over_99": (p.max(axis=1) > 0.99).astype(float),
+    }
+    draws = result.diagnosis.judged.resamples
+    wanted = {name: draws.means(x).std(ddof=1) for name, x in rows.items()}
+    assert m.errors == {name: pytest.approx(error, rel=1e-6, abs=1e-12) for name, error in wanted.items()}
 
 
 def test_the_same_logits_serve_foreign_files_with_unknown_history(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from live.worlds import promoted, without
 from models import market
 from web.houses import ask
 
+from crpbot.live.trail import Trail
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.check import check_file
 from crpbot.market.files import frame_of, write_candles
@@ -56,6 +57,27 @@ def test_gaps_are_those_that_the_check_finds_the_largest_first(tmp_path: Path) -
     assert (found["gaps"], found["missing"], found["segments"]) == (3, 321, len(list(candles.segments())))
     assert found["age"] == 600
     assert page.count('class="hole"') == 3
+
+
+def test_gaps_between_the_disk_and_the_runtime_and_in_what_that_heard_are_gaps(tmp_path: Path) -> None:
+    candles = holed()
+    write_candles(candles[:1_500], tmp_path / "ETH-USD.parquet")
+    trail = Trail(tmp_path / "live" / "candles")
+    trail.take("ETH-USD", candles[1_480:], 1 << 60)  # the last twenty of the disk too, then a gap of 1
+    with ask(tmp_path, candles=str(tmp_path), now=int(candles.time[-1]) + MINUTE) as browser:
+        eth = browser.get("/api/data/ETH-USD").json()
+        assert len(list(browser.app.state.house.candles("ETH-USD", count=9_999).segments())) == eth["segments"] == 4
+    assert (eth["rows"], eth["heard"]) == (1_500, len(candles) - 1_500)
+    assert [hole["missing"] for hole in eth["holes"]] == [300, 20, 1]
+    write_candles(candles[:400], tmp_path / "ETH-USD.parquet")
+    with ask(tmp_path, candles=str(tmp_path), now=int(candles.time[-1]) + MINUTE) as browser:
+        eth = browser.get("/api/data/ETH-USD").json()
+        page = browser.get("/data").text
+    between = int(candles.time[1_480] - candles.time[399]) // MINUTE - 1
+    assert (eth["gaps"], eth["missing"], eth["segments"]) == (2, between + 1, 3)
+    assert [hole["missing"] for hole in eth["holes"]] == [between, 1]
+    assert "complete" not in page
+    assert page.count('class="hole"') == 2
 
 
 def test_candles_that_cannot_be_read_are_looked_at_row_by_row(tmp_path: Path) -> None:

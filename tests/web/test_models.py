@@ -18,7 +18,8 @@ from crpbot.market.candles import MINUTE
 from crpbot.quality.report.html import drawn
 from crpbot.registry.ledger import START, Ledger, Line
 from crpbot.registry.registry import Registry
-from crpbot.web.compare import why_apart
+from crpbot.web.compare import measures, why_apart
+from crpbot.web.render import difference
 
 pytestmark = pytest.mark.slow
 NOW = int(market().time[-1]) + MINUTE
@@ -211,11 +212,31 @@ def test_what_two_differ_by_turns_round_with_them_and_has_an_error(home: Path) -
         assert one["difference"] == pytest.approx(-other["difference"])
         assert one["error"] == pytest.approx(other["error"])
         assert {one["better"], other["better"]} in ({None}, {"a", "b"})
+    known = {one["name"]: one["error"] for one in there["measures"] if one["error"] is not None}
+    assert sorted({one["name"] for one in there["measures"]} - set(known)) == ["logit_abs_max"]  # a largest has no error
+    for name in ("log_loss", "brier", "class_bias", "confidence_over_60", "confidence_over_99"):
+        assert known[name] == pytest.approx(math.hypot(*(one["errors"][name] for one in plain)))
+    for one in there["measures"]:
+        clear = one["wanted"] and abs(one["difference"]) > 2 * one["error"]
+        assert one["better"] == (("b" if (one["difference"] > 0) == (one["wanted"] == "more") else "a") if clear else None)
     accuracy = there["measures"][0]
     assert accuracy["error"] == pytest.approx(math.hypot(*(one["over_majority"]["error"] for one in plain)))
     assert [key["name"] for key in there["recipes"]] == ["training.epochs"]
     assert "training.epochs" in page
     assert "Reliability." in page
+    assert "no error is known" not in page
+    loss = next(one for one in there["measures"] if one["name"] == "log_loss")
+    assert f">{difference(loss['difference'])} ± {loss['error']:.4g}<" in page
+
+
+def test_a_model_that_was_judged_before_errors_were_kept_has_none_in_a_comparison() -> None:
+    plain = {"data": {"sha256": "a"}, "metrics": {"log_loss": 0.908}}
+    for other, better in (({"log_loss": 2.535, "errors": {"log_loss": 0.004}}, None), (plain["metrics"], None)):
+        found = measures(plain, plain | {"metrics": other}, subtract=True)
+        assert (found[2].error, found[2].better) == (None, better)
+    new = {"metrics": {"log_loss": 0.908, "errors": {"log_loss": 0.003}}}
+    found = measures(new, {"metrics": {"log_loss": 2.535, "errors": {"log_loss": 0.004}}}, subtract=True)
+    assert (found[2].error, found[2].better) == (pytest.approx(0.005), "a")
 
 
 def test_numbers_of_other_rows_are_not_subtracted(home: Path, tmp_path: Path) -> None:

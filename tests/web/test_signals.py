@@ -73,6 +73,42 @@ def test_what_is_seldom_is_looked_for_bit_by_bit(browser: TestClient, monkeypatc
     assert 'rel="next"' in page
 
 
+def test_the_honesty_that_is_shown_is_that_of_the_model_that_is_asked_for(tmp_path: Path) -> None:
+    spoken(tmp_path)
+    other = "b" * 64
+    journal = open_journal(tmp_path / "journal.db")
+    for at in range(600, 645, 15):
+        check(journal, at, model=other)
+    for one in journal.open_checks(model=other):
+        journal.settle_check(one.id, 0, now=NOW + 99 * MINUTE)
+    journal.close()
+    with ask(tmp_path, now=NOW, candles=str(tmp_path / "candles")) as browser:
+        for query, model, n in (("", MODEL, 18), (f"&model={MODEL}", MODEL, 18), (f"&model={other}", other, 3)):
+            page = browser.get(f"/signals?symbol=BTC-USD{query}").text
+            told = browser.get(f"/api/reliability?symbol=BTC-USD{query}").json()
+            assert (told["model_sha256"], told["n"]) == (model, n)
+            assert f'Of model <a href="/models/{model}">' in page
+            assert f"Counted: {n} checks" in page
+            assert f'href="/api/reliability?symbol=BTC-USD{query.replace("&", "&amp;")}"' in page
+
+
+def test_an_altered_ledger_is_said_also_where_a_model_is_asked_for(tmp_path: Path) -> None:
+    spoken(tmp_path)
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "ledger.lock").touch()
+    (tmp_path / "registry" / "ledger.jsonl").write_text("{}\n")
+    with ask(tmp_path, now=NOW, candles=str(tmp_path / "candles")) as browser:
+        page = browser.get(f"/signals?model={MODEL[:12]}")
+    assert page.status_code == 200
+    assert "ledger" in page.text.split('role="alert">')[1].split("</p>")[0]
+
+
+def test_that_a_signal_can_come_true_and_lose_is_explained_where_both_are_shown(browser: TestClient) -> None:
+    page = browser.get("/signals?symbol=BTC-USD").text
+    assert page.count("a signal can come true and lose, or not and earn") == 1
+    assert "a signal can come true" not in browser.get("/signals?symbol=ETH-USD").text
+
+
 def test_a_signal_is_told_as_it_was_said_with_its_fills(browser: TestClient) -> None:
     found = browser.get("/api/signals/2").json()
     said = signal(1, side="SHORT", confidence=0.51)

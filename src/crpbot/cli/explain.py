@@ -35,4 +35,5 @@ def command(
         return
     example = page.get("example")
     changes = [] if example is None else [(name, f"{before} → {after}") for name, before, after in example_rows(example)]
-    print_rows(f"{cause} ({page.get('severity', 'a gate')})", [*told(page), *changes])
+    gate = [] if page.get("gate") is None else [(f"the gate: {heading}", text) for heading, text in told(page["gate"])]
+    print_rows(f"{cause} ({'a gate' if page['kind'] == 'gate' else page['kind']})", [*told(page), *changes, *gate])

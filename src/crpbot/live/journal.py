@@ -26,6 +26,7 @@ from crpbot.live.migrate import is_current, migrate
 from crpbot.live.outbox import Outbox
 from crpbot.live.outcome import Outcome
 from crpbot.live.paper import Paper
+from crpbot.live.patience import Patience
 from crpbot.live.records import OPEN, CheckRecord, SignalRecord, is_check
 from crpbot.live.store import Store
 from crpbot.live.tally import Tally, among_open, oldest_open
@@ -39,11 +40,12 @@ ONCE = ("model_sha256", "symbol", "candle")
 SPOKEN = ("signal", "expired")
 
 
-def open_journal(address: str | Path) -> "Journal":
+def open_journal(address: str | Path, patience: Patience | None = None) -> "Journal":
     """Open a journal; a new one is made, and one of an earlier crpbot is brought up to date.
 
     Args:
         address: a file of SQLite, `sqlite:///FILE`, or `postgresql://USER:PASSWORD@HOST:PORT/NAME`.
+        patience: with it; that of the runtime by default.
 
     Raises:
         JournalError: it cannot be reached, is not a journal, or is one of a later crpbot; nothing of it was changed then.
@@ -55,7 +57,7 @@ def open_journal(address: str | Path) -> "Journal":
             where.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise JournalError(f"the folder of the journal {where.shown} must be there, found: {error}; make it") from None
-    store = Store(where)
+    store = Store(where, patience)
     try:
         with store.reading() as connection:
             current = is_current(connection)

@@ -1,8 +1,8 @@
 """The database of the journal: connections, transactions, and errors without secrets.
 
 Writers queue, in SQLite by its own lock (`BEGIN IMMEDIATE`), in PostgreSQL by an advisory one: so nobody decides by what has
-changed since, and two who write the same rows in another order do not block each other. Readers wait for nobody. A writer that
-waits longer than 30 seconds gives up.
+changed since, and two who write the same rows in another order do not block each other. Readers wait for nobody. Whoever waits
+longer than its patience gives up.
 """
 
 import sqlite3
@@ -19,9 +19,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from crpbot.errors import JournalError
 from crpbot.live.address import Address
+from crpbot.live.patience import Patience, limit
 
-PATIENCE = 30
-"""Seconds that a writer waits for the others."""
 LOCK = 0x637270626F74  # "crpbot"
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _WRITES = "crpbot_writes"
@@ -32,12 +31,14 @@ class Store:
 
     Args:
         address: of the database.
+        patience: with it; that of the runtime by default.
 
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, patience: Patience | None = None) -> None:
         self.address = address
-        self._engine = _sqlite(address) if address.file else _postgresql(address)
+        self.patience = patience if patience is not None else Patience()
+        self._engine = _sqlite(address, self.patience) if address.file else _postgresql(address, self.patience)
         self._mine = threading.local()
 
     def __repr__(self) -> str:
@@ -63,7 +64,7 @@ class Store:
             return
         with self._plainly(), self._engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
             if not self.sqlite:
-                connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
+                connection.execute(text(f"SET LOCAL lock_timeout = {self._milliseconds}"))
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
             self._mine.connection, self._mine.failed = connection, False
             try:
@@ -96,7 +97,13 @@ class Store:
                 yield connection
             return
         with self._plainly(), self._engine.connect() as connection, connection.begin():
+            if not self.sqlite and self.patience.rest:
+                connection.execute(text(f"SET LOCAL statement_timeout = {self._milliseconds}"))
             yield connection
+
+    @property
+    def _milliseconds(self) -> int:
+        return round(1_000 * self.patience.seconds)
 
     def add(self, table: Table, values: Mapping[str, Any], *, once: Sequence[str]) -> bool:
         """Add a row, and return whether it is new: nothing happens where there is one already that is the same in `once`.
@@ -114,10 +121,10 @@ class Store:
         """Let SQLite write ahead: readers and the writer then do not wait for each other. The file remembers it."""
         if self.address.file is None:
             return
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.patience.seconds
         while True:
             try:
-                with closing(sqlite3.connect(self.address.file, timeout=PATIENCE)) as connection:
+                with closing(sqlite3.connect(self.address.file, timeout=self.patience.seconds)) as connection:
                     connection.execute("PRAGMA journal_mode = WAL").fetchone()
             except sqlite3.OperationalError as error:  # it does not always wait when another one is using the file
                 if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > until:
@@ -133,12 +140,13 @@ class Store:
     @contextmanager
     def _plainly(self) -> Iterator[None]:
         """Turn errors of the database into one line, which quotes neither statements nor secrets."""
-        try:
-            yield
-        except DBAPIError as error:
-            raise self._error(str(error.orig)) from None
-        except SQLAlchemyError as error:
-            raise self._error(f"{type(error).__name__}: {error}") from None
+        with self.patience.asking():
+            try:
+                yield
+            except DBAPIError as error:
+                raise self._error(str(error.orig)) from None
+            except SQLAlchemyError as error:
+                raise self._error(f"{type(error).__name__}: {error}") from None
 
     def _error(self, found: str) -> JournalError:
         remedy = (
@@ -149,8 +157,10 @@ class Store:
         )
 
 
-def _sqlite(address: Address) -> Engine:
-    engine = create_engine(address.url, connect_args={"timeout": PATIENCE}, hide_parameters=True)
+def _sqlite(address: Address, patience: Patience) -> Engine:
+    engine = create_engine(
+        address.url, connect_args={"timeout": patience.seconds}, hide_parameters=True, pool_timeout=patience.seconds
+    )
 
     @event.listens_for(engine, "connect")
     def _(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401
@@ -166,7 +176,12 @@ def _sqlite(address: Address) -> Engine:
     return engine
 
 
-def _postgresql(address: Address) -> Engine:
-    patience = {} if "connect_timeout" in address.url.query else {"connect_timeout": PATIENCE}
+def _postgresql(address: Address, patience: Patience) -> Engine:
+    asked = {} if "connect_timeout" in address.url.query and not patience.rest else {"connect_timeout": round(patience.seconds)}
     # A server that was started anew is asked again.
-    return create_engine(address.url, connect_args=patience, hide_parameters=True, pool_pre_ping=True)
+    engine = create_engine(
+        address.url, connect_args=asked, hide_parameters=True, pool_pre_ping=True, pool_timeout=patience.seconds
+    )
+    if patience.rest:
+        limit(engine, patience)
+    return engine

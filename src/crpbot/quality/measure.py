@@ -1,5 +1,6 @@
 """What can be measured of predictions and labels. Numbers only; `gates` holds the opinions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from crpbot.dataset.baselines import OneFeatureRule
 from crpbot.dataset.features.program import PURE
 from crpbot.dataset.labels import DOWN, NEUTRAL, UP, average_uniqueness
+from crpbot.model.calibration import row_log_loss
 from crpbot.model.subject import Subject
 from crpbot.quality import metrics
 from crpbot.quality.metrics import Mean
@@ -45,6 +47,8 @@ class Metrics:
         accuracy, majority_accuracy, rule_accuracy: of the model, of always saying the commonest class in hindsight, and of the
             one-feature rule chosen on training rows (`None` where that is unknown).
         over_majority, over_rule: accuracy less theirs, row by row, with block standard errors.
+        errors: block standard errors, by the name of what they are of: log_loss, brier, class_bias, confidence_over_60 and
+            confidence_over_99. NaN where they are unknown.
         disagreement_mean: of the members of an ensemble, as in `Prediction`; None for a single network.
         over_direction: directional log loss less that of always saying the actual share of UP, likewise; negative is better.
         regimes: the same in parts of the span; empty where all parts are too short.
@@ -84,6 +88,7 @@ class Metrics:
     over_majority: Mean | None = None
     over_rule: Mean | None = None
     over_direction: Mean | None = None
+    errors: Mapping[str, float] | None = None
     disagreement_mean: float | None = None
     regimes: tuple[Regime, ...] = ()
 
@@ -154,11 +159,25 @@ def measure(subject: Subject, judged: Judged, rule: OneFeatureRule | None) -> tu
             over_majority=resamples.mean(right - (y == majority)),
             over_rule=None if rule_right is None else resamples.mean(right - rule_right),
             over_direction=_over_direction(judged),
+            errors=_errors(judged, int(np.abs(mean_probability - actual).argmax())),
             disagreement_mean=None if disagreement is None else float(disagreement.mean()),
             regimes=measure_regimes(judged, effective_rows),
         ),
         curve,
     )
+
+
+def _errors(judged: Judged, biased: int) -> dict[str, float]:
+    """Return the block standard errors of means over the rows; `biased` is the class of the bias."""
+    y, probabilities = judged.y, judged.prediction.probabilities
+    rows = {
+        "log_loss": row_log_loss(judged.prediction.logits, y),
+        "brier": metrics.row_brier(probabilities, y),
+        "class_bias": probabilities[:, biased] - (y == biased),
+        "confidence_over_60": (probabilities[:, [DOWN, UP]].max(axis=1) >= 0.6).astype(float),
+        "confidence_over_99": (probabilities.max(axis=1) > 0.99).astype(float),
+    }
+    return {name: judged.resamples.mean(x).error for name, x in rows.items()}
 
 
 def _over_direction(judged: Judged) -> Mean | None:

@@ -115,8 +115,13 @@ def prior_directional_log_loss(y: Ints) -> float | None:
 
 def brier(probabilities: Floats, y: Ints) -> float:
     """Return the mean of Σ_classes (p − 1[true])², 0 to 2; lower is better (Brier, Monthly Weather Review 78, 1950)."""
-    truth = np.eye(len(CLASSES))[y]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    return float(row_brier(probabilities, y).mean())
+
+
+def row_brier(probabilities: Floats, y: Ints) -> Floats:
+    """Return Σ_classes (p − 1[true])² of each row, shape `(n,)`."""
+    score: Floats = ((probabilities - np.eye(len(CLASSES))[y]) ** 2).sum(axis=1)
+    return score
 
 
 def _sums_by_day(x: Floats, day: Ints) -> Floats:

@@ -40,7 +40,7 @@ _METRICS: tuple[Row, ...] = (
     ("confidence_over_99", "confidence over 99 %", "share", False),
     ("logit_abs_max", "largest |logit|", "number", None),
 )
-"""Fields of `metrics`, what people call them, whether they are shares, and whether more is better."""
+"""Fields of `metrics`, what people call them, whether they are shares, and whether more is better; None where neither is."""
 Digest = Annotated[str, Query(max_length=64, description="digest of a model, or 12 characters or more of its beginning")]
 
 
@@ -53,6 +53,7 @@ class Measure:
         a, b: of each; None where it is unknown.
         difference: b less a; None where they were not judged on the same rows, or one is unknown.
         error: standard error of the difference as if both were independent, on the same rows too large; None where unknown.
+        wanted: `more` or `less`; None where neither is better.
         better: which is better beyond two such errors, `a` or `b`; None where nobody can tell.
 
     """
@@ -64,6 +65,7 @@ class Measure:
     b: float | None
     difference: float | None
     error: float | None
+    wanted: str | None
     better: str | None
 
 
@@ -131,7 +133,7 @@ def compare_two(house: House, a: Entry, b: Entry) -> Comparison:
         b=in_short(house, b),
         same_rows=not apart,
         apart=apart,
-        measures=tuple(_measure(one, two, row, subtract=not apart) for row in _METRICS),
+        measures=measures(one, two, subtract=not apart),
         gates=_gates(one, two),
         causes=(_codes(one), _codes(two)),
         recipes=keys,
@@ -152,6 +154,11 @@ def why_apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
     return ""
 
 
+def measures(one: Mapping[str, Any], two: Mapping[str, Any], *, subtract: bool) -> tuple[Measure, ...]:
+    """Return the numbers of two diagnoses, and their differences where they may be subtracted."""
+    return tuple(_measure(one, two, row, subtract=subtract) for row in _METRICS)
+
+
 def _measure(one: Mapping[str, Any], two: Mapping[str, Any], row: Row, *, subtract: bool) -> Measure:
     name, words, unit, more = row
     a, b = read.real(one, "metrics", name), read.real(two, "metrics", name)
@@ -162,14 +169,17 @@ def _measure(one: Mapping[str, Any], two: Mapping[str, Any], row: Row, *, subtra
         error = math.hypot(*(one for one in errors if one is not None))
     clear = difference is not None and error is not None and more is not None and abs(difference) > 2 * error
     better = None if not clear or difference is None else "b" if (difference > 0) == more else "a"
-    return Measure(name=name, words=words, unit=unit, a=a, b=b, difference=difference, error=error, better=better)
+    wanted = None if more is None else "more" if more else "less"
+    return Measure(name=name, words=words, unit=unit, a=a, b=b, difference=difference, error=error, wanted=wanted, better=better)
 
 
 def _error(plain: Mapping[str, Any], name: str) -> float | None:
     if name in _ERROR:
         return read.real(plain, "metrics", _ERROR[name], "error")
-    bounds = read.reals(plain, "metrics", _INTERVAL.get(name, ""))
-    return (bounds[1] - bounds[0]) / (2 * Z_95) if len(bounds) == 2 else None
+    if name in _INTERVAL:
+        bounds = read.reals(plain, "metrics", _INTERVAL[name])
+        return (bounds[1] - bounds[0]) / (2 * Z_95) if len(bounds) == 2 else None
+    return read.real(plain, "metrics", "errors", name)
 
 
 def _gates(one: Mapping[str, Any], two: Mapping[str, Any]) -> tuple[GatePair, ...]:

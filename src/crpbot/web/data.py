@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crpbot.errors import CrpbotError
 from crpbot.live.trail import read_trail
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.market.check import MEANINGS, Checked, Finding, check_columns, check_file
+from crpbot.market.check import MEANINGS, Checked, check_columns, check_file
 from crpbot.market.files import COLUMNS, SYMBOL, find_candles
 from crpbot.registry.entries import Entry
 from crpbot.signals.ensemble import THRESHOLD
@@ -30,6 +30,8 @@ _SHOWN = 10
 """Features whose drift is drawn: the farthest."""
 _REMEMBERED = 300_000
 """Milliseconds for which candles that cannot be read are not looked at again."""
+_BROKEN = frozenset({"duplicates", "disorder", "off_minute", "impossible"})
+"""Kinds of findings with which nobody can tell where a segment ends."""
 _MEMORY = 4_000
 """Candles that a signal is made from: exponential means remember long."""
 _WIDE, _HIGH = 600, 28
@@ -109,11 +111,11 @@ class Data:
         source: where the candles on the disk come from; None where there are none.
         kind: `file`, `sample` or `synthetic`; None likewise.
         rows, first, last: of them, as far as they are known.
-        segments: runs without a gap; None where the candles cannot be read.
+        segments: runs without a gap, of these and of those that were heard; None where the candles cannot be read.
         heard: candles that the runtime has left since, beside them.
         newest: the newest of both; None without any.
         age: seconds since that has closed.
-        gaps, missing: how many gaps, and how many minutes are missing in all.
+        gaps, missing: how many gaps, and how many minutes are missing in all: on the disk, in what was heard, and between.
         holes: the ten largest gaps, the largest first.
         wrong: what else is wrong, by kind.
         trouble: why the candles cannot be read; else empty.
@@ -155,37 +157,56 @@ def look(house: House, symbol: str) -> Data:
     """Return how the candles of a market are."""
     source, looked, now = house.source(), _checked(house, symbol), house.now()
     ours = source is not None and symbol in source.symbols
-    trail, newest = read_trail(house.trail, symbol), house.candles(symbol, count=1)
-    stop = house.known_until()
-    checked = looked.checked
-    seen = _seen(checked) if checked is not None else {}
-    since = -1 if checked is None else checked.last
+    newest, heard = house.candles(symbol, count=1), _since(house, symbol, looked.checked)
     return Data(
         symbol=symbol,
         source=source.name if source is not None and ours else None,
         kind=source.kind if source is not None and ours else None,
-        heard=int(((trail.time > since) & (trail.time < stop)).sum()),
+        heard=len(heard),
         newest=int(newest.time[-1]) if len(newest) else None,
         age=max(0.0, (now - int(newest.time[-1]) - MINUTE) / 1_000) if len(newest) else None,
         trouble=looked.trouble,
         models=tuple(_heard(house, entry) for entry in _speakers(house, symbol)),
-        **seen,  # type: ignore[arg-type]
+        **_gaps(looked.checked, heard),  # type: ignore[arg-type]
+        **(_seen(looked.checked) if looked.checked is not None else {}),  # type: ignore[arg-type]
     )
 
 
+def _since(house: House, symbol: str, checked: Checked | None) -> NDArray[np.int64]:
+    """Return the open times of the candles that the runtime has left after those on the disk."""
+    time = read_trail(house.trail, symbol).time
+    return time[(time > (-1 if checked is None else checked.last)) & (time < house.known_until())]
+
+
+def _holes(checked: Checked | None, heard: NDArray[np.int64]) -> list[Hole]:
+    """Return every gap, oldest first: on the disk, between that and what was heard, and in what was heard."""
+    found = [one for one in checked.findings if one.kind == "gaps"] if checked is not None else []
+    holes = [Hole(last_before=one.first, first_after=one.last, missing=one.count) for one in found]
+    time = heard if checked is None else np.concatenate([[checked.last], heard])
+    after = np.flatnonzero(np.diff(time) > MINUTE) + 1
+    return holes + [
+        Hole(last_before=int(time[i - 1]), first_after=int(time[i]), missing=int(time[i] - time[i - 1]) // MINUTE - 1)
+        for i in after
+    ]
+
+
+def _gaps(checked: Checked | None, heard: NDArray[np.int64]) -> dict[str, object]:
+    holes = _holes(checked, heard)
+    broken = checked is not None and any(one.kind in _BROKEN for one in checked.findings)
+    return {
+        "segments": None if broken or (checked is None and not len(heard)) else len(holes) + 1,
+        "gaps": len(holes),
+        "missing": sum(hole.missing for hole in holes),
+        "holes": tuple(sorted(holes, key=lambda hole: -hole.missing)[:_LARGEST]),
+    }
+
+
 def _seen(checked: Checked) -> dict[str, object]:
-    gaps = [one for one in checked.findings if one.kind == "gaps"]
-    largest = sorted(gaps, key=lambda one: -one.count)[:_LARGEST]
     kinds = [(kind, [one for one in checked.findings if one.kind == kind]) for kind in MEANINGS if kind != "gaps"]
-    broken = any(one.kind in {"duplicates", "disorder", "off_minute", "impossible"} for one in checked.findings)
     return {
         "rows": checked.rows,
         "first": checked.first,
         "last": checked.last,
-        "segments": None if broken else len(gaps) + 1,
-        "gaps": len(gaps),
-        "missing": sum(one.count for one in gaps),
-        "holes": tuple(Hole(last_before=one.first, first_after=one.last, missing=one.count) for one in largest),
         "wrong": tuple(
             Wrong(
                 kind=kind,
@@ -285,12 +306,18 @@ def _heard(house: House, entry: Entry) -> Heard:
     return house.kept.get(("heard", entry.sha256), version, ask)
 
 
+def ends(seen: Data) -> tuple[int | None, int | None]:
+    """Return the open times of the first and of the last candle, of the disk and of the runtime; None without any on the disk."""
+    return seen.first, seen.last if not seen.heard else seen.newest
+
+
 def span_picture(seen: Data, holes: tuple[Hole, ...]) -> Markup:
     """Return the span of the candles as a strip in which gaps are open."""
-    if seen.first is None or seen.last is None or seen.last <= seen.first:
+    first, last = ends(seen)
+    if first is None or last is None or last <= first:
         return Markup("")
-    first, size = seen.first, seen.last - seen.first
-    words = f"{utc(seen.first)} to {utc(seen.last)}: {seen.gaps} gaps, {seen.missing:,} minutes missing"
+    size = last - first
+    words = f"{utc(first)} to {utc(last)}: {seen.gaps} gaps, {seen.missing:,} minutes missing"
     parts = [f'<rect class="have" x="0" y="4" width="{_WIDE}" height="{_HIGH - 8}"/>']
     for hole in holes:
         x = _WIDE * (hole.last_before - first) / size
@@ -303,14 +330,11 @@ def span_picture(seen: Data, holes: tuple[Hole, ...]) -> Markup:
 def holes_of(house: House, symbol: str) -> tuple[Hole, ...]:
     """Return every gap, but at most one for each unit of the picture: the largest."""
     checked = _checked(house, symbol).checked
-    if checked is None:
-        return ()
-    gaps = sorted((one for one in checked.findings if one.kind == "gaps"), key=_count)[-_WIDE:]
-    return tuple(Hole(last_before=one.first, first_after=one.last, missing=one.count) for one in gaps)
+    return tuple(sorted(_holes(checked, _since(house, symbol, checked)), key=_missing)[-_WIDE:])
 
 
-def _count(one: Finding) -> int:
-    return one.count
+def _missing(hole: Hole) -> int:
+    return hole.missing
 
 
 @router.get("/data", response_class=HTMLResponse, include_in_schema=False)
@@ -319,7 +343,9 @@ def page(request: Request) -> HTMLResponse:
     house = house_of(request)
     seen = [look(house, symbol) for symbol in house.symbols()]
     drawn = {one.symbol: span_picture(one, holes_of(house, one.symbol)) for one in seen}
-    return render(request, "data.html", seen=seen, drawn=drawn, shown=_SHOWN, gaps=MEANINGS["gaps"], place=house.setting.candles)
+    return render(
+        request, "data.html", seen=seen, drawn=drawn, shown=_SHOWN, ends=ends, gaps=MEANINGS["gaps"], place=house.setting.candles
+    )
 
 
 @router.get("/api/data", tags=["data"])

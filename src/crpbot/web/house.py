@@ -1,8 +1,7 @@
 """Everything that the pages show, read from the home folder: nothing here changes anything."""
 
 import json
-import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from crpbot.dataset.drift import LastDay, deviations
 from crpbot.dataset.features.compute import compute_features
 from crpbot.errors import CandleError, CrpbotError, RegistryError, printable
+from crpbot.live.patience import Patience
 from crpbot.live.service import HEALTH, JOURNAL
 from crpbot.live.trail import read_trail, trail_file, trail_version
 from crpbot.market.candles import MINUTE, Candles
@@ -22,6 +22,7 @@ from crpbot.market.source import Source, open_source
 from crpbot.registry.entries import Entry
 from crpbot.registry.ledger import Line
 from crpbot.registry.registry import Registry
+from crpbot.web.remembered import Remembered
 from crpbot.web.setting import Setting
 from crpbot.web.trainings import Trainings
 
@@ -29,45 +30,15 @@ if TYPE_CHECKING:
     from crpbot.live.journal import Journal
     from crpbot.model.checkpoint import Checkpoint
 
-T = TypeVar("T")
 R = TypeVar("R", Line, Entry)
 NOTHING = Candles(*(np.zeros(0, kind) for kind in (np.int64, *[np.float64] * 5)))
 """No candles."""
 _FORGOTTEN_AFTER = 300.0
 """Seconds, of this machine and not of a recording, after which candles on the disk are read again."""
+_PATIENCE, _REST = 3.0, 10.0
+"""Seconds that a page waits for the journal, and for which one that did not answer is left alone."""
 _DAY = 24 * 60
 _TOLD = ("symbol", "recipe", "reason", "override", "who")
-
-
-class Remembered:
-    """Results by name, each good as long as its version is the same. Threads may share it; one computes, the others wait."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._locks: dict[Hashable, threading.Lock] = {}
-        self._found: dict[Hashable, tuple[Hashable, Any]] = {}
-
-    def get(self, name: Hashable, version: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gave for this version; an error is not remembered."""
-        with self._lock:
-            lock = self._locks.setdefault(name, threading.Lock())
-        with lock:
-            known = self._found.get(name)
-            if known is None or known[0] != version:
-                known = (version, make())
-                self._found[name] = known
-            found: T = known[1]
-            return found
-
-    def last(self, name: Hashable) -> Any:  # noqa: ANN401
-        """Return what is remembered, of whatever version, or None."""
-        with self._lock:
-            return self._found.get(name, (None, None))[1]
-
-    def forget(self, name: Hashable) -> Any:  # noqa: ANN401
-        """Return what is remembered, or None, and remember it no more."""
-        with self._lock:
-            return self._found.pop(name, (None, None))[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +72,7 @@ class House:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.kept = Remembered()
+        self._patience = Patience(_PATIENCE, rest=_REST)
         self.trainings = Trainings(setting.runs)
 
     def now(self) -> int:
@@ -189,7 +161,7 @@ class House:
         """Return the journal; None where nobody has ever written one: to look does not make it.
 
         Raises:
-            JournalError: it cannot be reached, or is none.
+            JournalError: it cannot be reached within a few seconds, or could not a few seconds ago, or is none.
 
         """
         from crpbot.live.journal import open_journal  # noqa: PLC0415  an extra
@@ -197,7 +169,12 @@ class House:
         file = self.journal_file
         if file is not None and not file.exists():
             return None
-        return self.kept.get("journal", True, lambda: open_journal(self.setting.journal or self.setting.home / JOURNAL))
+        if (opened := self.kept.last("journal")) is not None:
+            found: Journal = opened
+            return found
+        address = self.setting.journal or self.setting.home / JOURNAL
+        with self._patience.asking():  # before the others are waited for that open it
+            return self.kept.get("journal", True, lambda: open_journal(address, self._patience))
 
     def close(self) -> None:
         """Close the journal."""

@@ -77,6 +77,7 @@ def _templates() -> Environment:
         "span": span,
         "sparkline": sparkline,
         "short": short,
+        "difference": difference,
         "sentence": sentence,
         "drift_bar": drift_bar,
     }
@@ -120,6 +121,15 @@ def short(value: float | None) -> str:
         return "unknown"
     size = abs(value)
     return (f"{value:,.4g}" if size < 1e4 else f"{value:,.0f}" if size < 1e9 else f"{value:.3g}").replace("-", "−")
+
+
+def difference(value: float) -> str:
+    """Return a difference with its sign, with as few digits as tell it.
+
+    >>> difference(204.1), difference(-0.91666), difference(0)
+    ('+204.1', '−0.9167', '0')
+    """
+    return f"{'+' if value > 0 else ''}{short(value)}"
 
 
 def sentence(words: str) -> str:

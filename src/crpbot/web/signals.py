@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse
 
-from crpbot.errors import CrpbotError, JournalError
+from crpbot.errors import CrpbotError
 from crpbot.live.records import OPEN, Event, Fill, PaperSummary, SignalRecord
 from crpbot.market.candles import MINUTE, Candles
 from crpbot.market.files import SYMBOL
@@ -243,7 +243,7 @@ class Sight:
         page: signals of the table.
         chosen: the signal that is told in full.
         day: the candles of the market of the 24 hours before its newest one; fewer across a gap.
-        reliability, promise: of the model that spoke last there.
+        reliability, promise: of the model that is asked for there; by default of the one that spoke last.
         paper: what its trades earned on paper.
         events: what the runtime said lately of this market, or of all.
         silence: why nothing was said, and what to do; empty where something was.
@@ -279,8 +279,8 @@ def look(house: House, asked: Asked, number: int | None) -> Sight:
     symbols = house.symbols()
     symbol = _market(asked, seen, symbols)
     try:
-        kept |= _record(house, symbol)
-    except JournalError as error:
+        kept |= _record(house, symbol, asked.model)
+    except CrpbotError as error:
         problems.append(str(error))
     return Sight(
         asked=asked,
@@ -319,12 +319,12 @@ def _why(house: House, symbol: str, asked: Asked, page: SpokenPage) -> tuple[str
     return silence(house, symbol)
 
 
-def _record(house: House, symbol: str) -> dict[str, Any]:
-    """Return what the journal says of a market as a whole."""
+def _record(house: House, symbol: str, model: str) -> dict[str, Any]:
+    """Return what the journal says of a market as a whole; of the honesty of `model`, or, where that is "", of who spoke last."""
     journal = house.journal()
     if journal is None or not symbol:
         return {}
-    sha256 = speaker_of(house, symbol)
+    sha256 = known_model(house, model) if model else speaker_of(house, symbol)
     found: dict[str, Any] = {
         "paper": house.kept.get(("paper", symbol), journal.paper.newest(), lambda: journal.paper.summary(symbol)),
         "events": tuple(one for one in journal.events.newest(500) if one.symbol in {None, symbol})[:EVENTS],

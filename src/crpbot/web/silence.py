@@ -54,7 +54,7 @@ def _heard(house: House, symbol: str) -> str:
         return ""
     if not own:
         return ""
-    name = ("heard", own[0].sha256)
+    name = ("surest", own[0].sha256)
     found = house.kept.get(name, house.journal_version(), lambda: journal.tally.heard(own[0].sha256, symbol))
     if found.highest is None:
         return "Its model has not been heard on a whole horizon yet. Wait for a quarter of an hour."

@@ -38,16 +38,19 @@ def gates() -> Mapping[str, Gate]:
 
 
 def explained(name: str) -> dict[str, Any]:
-    """Return everything that is known of a cause or a gate, as plain types.
+    """Return everything that is known of a cause or a gate: `name`, `kind` and `meaning` as in the list, and more.
+
+    `kind` is the severity of a cause, or `gate`. Where a cause and a gate have one name, the gate is the cause's `gate`.
 
     Raises:
         CrpbotError: there is neither a cause nor a gate of that name.
 
     """
+    gate = _gate(gates()[name]) if name in gates() else None
     if name in CAUSES:
-        return _cause(CAUSES[name])
-    if name in gates():
-        return _gate(gates()[name])
+        return {**_cause(CAUSES[name]), "gate": gate}
+    if gate is not None:
+        return gate
     near = difflib.get_close_matches(name.lower().replace("_", "-"), [*CAUSES, *gates()], n=1, cutoff=0.0)
     raise CrpbotError(
         f"CAUSE must be a cause or a gate, found {name!r}; the nearest is {near[0]}, and `crpbot explain` lists them all"
@@ -56,8 +59,8 @@ def explained(name: str) -> dict[str, Any]:
 
 def _cause(kind: Kind) -> dict[str, Any]:
     return {
-        "cause": kind.code,
-        "severity": kind.severity,
+        "name": kind.code,
+        "kind": kind.severity,
         "founding": FOUNDING_CAUSES.get(kind.founding),
         "meaning": kind.meaning,
         "sign": kind.sign,
@@ -68,7 +71,9 @@ def _cause(kind: Kind) -> dict[str, Any]:
 
 def _gate(gate: Gate) -> dict[str, Any]:
     return {
-        "gate": gate.name,
+        "name": gate.name,
+        "kind": "gate",
+        "meaning": _must(gate),
         "measures": gate.measures,
         "limit": str(gate.limit),
         "target": gate.target,
@@ -82,12 +87,16 @@ def every_line() -> Iterator[tuple[str, str, str]]:
     for kind in CAUSES.values():
         yield kind.code, kind.severity, f"{kind.meaning.partition('. ')[0]}."
     for gate in MARKET_GATES:
-        yield gate.name, "gate", f"{gate.measures} must be {gate.limit}."
+        yield gate.name, "gate", _must(gate)
+
+
+def _must(gate: Gate) -> str:
+    return f"{gate.measures} must be {gate.limit}."
 
 
 def told(page: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what `explained` returned as headings with their text, in the order of reading."""
-    if "gate" in page:
+    """Yield what `explained` returned as headings with their text, in the order of reading; without the gate of a cause."""
+    if page["kind"] == "gate":
         yield "what it looks at", page["measures"]
         yield "what must hold", page["limit"] + (f" (target {page['target']})" if page["target"] else "")
         yield "failed in the examples of", ", ".join(page["causes"]) or "none"
@@ -98,7 +107,7 @@ def told(page: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "what to do", page["remedy"]
     if (example := page["example"]) is not None:
         yield "an example", f"{EXAMPLES_OF}; what was done to it: {example['fault']}."
-        yield "what the diagnosis found", " ".join(found_words(example, page["cause"]))
+        yield "what the diagnosis found", " ".join(found_words(example, page["name"]))
 
 
 def found_words(example: Mapping[str, Any], code: str) -> Iterator[str]:

@@ -89,6 +89,7 @@ class Judgement:
             "prior_directional_log_loss": m.prior_directional_log_loss,
             "over_direction": None if m.over_direction is None else asdict(m.over_direction),
             "brier": m.brier,
+            "errors": None if m.errors is None else dict(m.errors),
             "accuracy": m.accuracy,
             "accuracy_ci": _interval(m.accuracy_interval),
             "majority_accuracy": m.majority_accuracy,
