@@ -32,6 +32,7 @@ from crpbot.web import (
     reliability,
     signals,
 )
+from crpbot.web.audit import write
 from crpbot.web.errands import BusyError, Errands
 from crpbot.web.house import House
 from crpbot.web.news import News
@@ -66,6 +67,9 @@ def make_app(setting: Setting) -> FastAPI:
             await asyncio.to_thread(errands.stop)
             house.close()
 
+    def noted(address: str, outcome: str) -> None:
+        write(setting.home, address, "token", outcome)
+
     app = FastAPI(
         title="crpbot",
         version=__version__,
@@ -86,7 +90,7 @@ def make_app(setting: Setting) -> FastAPI:
     app.add_exception_handler(HTTPException, _not_here)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(Door, setting=setting, doorman=doorman, said=_answer)
+    app.add_middleware(Door, setting=setting, doorman=doorman, said=_answer, noted=noted)
     return app
 
 
