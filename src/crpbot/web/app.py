@@ -39,6 +39,7 @@ from crpbot.web.news import News
 from crpbot.web.render import render
 from crpbot.web.security import Door, Doorman
 from crpbot.web.setting import Setting
+from crpbot.web.steady import Steady
 
 ROOMS = (overview, signals, candles, reliability, models, compare, ledger, data, jobs, diagnose, changes, login, api)
 
@@ -102,9 +103,10 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 
 async def _keep_fresh(desk: overview.Desk) -> None:
     """Make the overview anew whenever something has changed, so that nobody waits for it."""
+    steady = Steady()
     while True:
-        if not await asyncio.to_thread(desk.fresh):
-            with suppress(CrpbotError, OSError):
+        with steady:
+            if not await asyncio.to_thread(desk.fresh):
                 await asyncio.to_thread(desk.make)
         await asyncio.sleep(0.5)
 
