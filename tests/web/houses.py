@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
+from typing import Any
 
 import uvicorn
 from fastapi.testclient import TestClient
+from starlette.types import ASGIApp
 
 from crpbot.web.app import make_app
 from crpbot.web.setting import Setting
@@ -23,9 +25,10 @@ def ask(home: Path, *, now: int = 1_780_000_000_000, token: str | None = None, *
 
 
 @contextmanager
-def listening(setting: Setting, *, port: int = 0) -> Iterator[str]:
-    """Give the address of a real server, in a thread of this process."""
-    server = uvicorn.Server(uvicorn.Config(make_app(setting), port=port, log_level="warning", timeout_graceful_shutdown=1))
+def listening(what: Setting | ASGIApp, *, port: int = 0, **more: Any) -> Iterator[str]:
+    """Give the address of a real server of a dashboard, or of another application, in a thread of this process."""
+    app = make_app(what) if isinstance(what, Setting) else what
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1, **more))
     thread = Thread(target=server.run)
     thread.start()
     try:

@@ -123,9 +123,20 @@ def test_a_speed_that_is_none_is_refused(speed: float) -> None:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[demo.Demo]:
-    with demo.demo() as one:
-        yield one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRPBOT_WEB_TOKEN", "not for the player")
+        with demo.demo() as one:
+            yield one
     assert not one.home.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux tells what a process was given")
+def test_the_player_is_given_no_token(running: demo.Demo) -> None:
+    player = json.loads((running.home / "live" / "health.json").read_text())["pid"]
+    given = (Path("/proc") / str(player) / "environ").read_bytes()
+    assert b"PATH=" in given
+    assert b"not for the player" not in given
 
 
 @pytest.mark.slow

@@ -1,18 +1,23 @@
 """The door: who comes in, from where, with what, and how often."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
 from web.houses import HERE, TOKEN, ask, log_in, word
 
 from crpbot.errors import CrpbotError
 from crpbot.web.app import ROOMS, make_app
-from crpbot.web.security import MOST_BODY, TRIES
+from crpbot.web.security import MOST_BODY, MOST_HEAD, TRIES, WITHIN, Limit, cookies
 from crpbot.web.setting import Setting, read_token
 
 pytestmark = pytest.mark.slow
@@ -70,8 +75,9 @@ def test_a_name_of_another_site_for_this_machine_is_refused(browser: TestClient)
         assert browser.get("/api/overview", headers={"host": host}).status_code == 421, host
 
 
-def test_this_machine_has_three_names(browser: TestClient) -> None:
-    for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "LOCALHOST"):
+def test_this_machine_is_called_localhost_or_any_address_of_its_own(browser: TestClient) -> None:
+    names = ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "LOCALHOST", "127.0.0.2:8974", "[0:0:0:0:0:0:0:1]:8000")
+    for host in names:
         assert browser.get("/api/health", headers={"host": host}).status_code == 200, host
 
 
@@ -84,7 +90,7 @@ def test_who_guesses_has_to_wait_and_others_have_not(tmp_path: Path) -> None:
         assert codes == [403] * TRIES
         right = guesser.post("/login", data={"token": TOKEN, "csrf": csrf})
         assert (right.status_code, "Retry-After" in right.headers) == (429, True)
-        assert guesser.get("/api/health", headers={"authorization": f"Bearer {TOKEN}"}).json()["read_only"] is True
+        assert {guesser.post("/login", data={"token": TOKEN, "csrf": csrf}).status_code for _ in range(20)} == {429}
         other = TestClient(app, base_url=HERE, headers=headers, client=("10.0.0.2", 1), follow_redirects=False)
         log_in(other)
     lines = [json.loads(line) for line in (tmp_path / "web" / "audit.jsonl").read_text().splitlines()]
@@ -96,10 +102,41 @@ def test_who_guesses_has_to_wait_and_others_have_not(tmp_path: Path) -> None:
     assert TOKEN not in json.dumps(lines)
 
 
-def test_wrong_tokens_of_programs_count_as_well(browser: TestClient) -> None:
-    for _ in range(TRIES):
-        browser.get("/api/health", headers={"authorization": "Bearer wrong"})
-    assert browser.get("/api/health", headers={"authorization": f"Bearer {TOKEN}"}).json()["read_only"] is True
+def test_a_wrong_token_of_a_program_is_refused_as_one_and_never_locks_the_right_one_out(
+    browser: TestClient, tmp_path: Path
+) -> None:
+    wrong, right = ({"authorization": f"Bearer {token}"} for token in ("wrong", TOKEN))
+    retire = f"/api/models/{'0' * 64}/retire"
+    answers = [browser.post(retire, json={}, headers=wrong) for _ in range(3 * TRIES)]
+    assert [one.status_code for one in answers] == [*[401] * TRIES, *[429] * 2 * TRIES]
+    assert "the token must be that of this dashboard" in answers[0].json()["error"]
+    assert "too many wrong ones" in answers[-1].json()["error"]
+    assert 0 < int(answers[-1].headers["retry-after"]) <= WITHIN
+    assert browser.post(retire, json={}, headers=right).status_code == 404, "it comes to the registry"
+    log_in(browser)
+    outcomes = [json.loads(line)["outcome"] for line in (tmp_path / "web" / "audit.jsonl").read_text().splitlines()]
+    assert outcomes == [*["refused: the token is wrong"] * TRIES, "refused: too many wrong tokens", "let in"]
+
+
+def test_a_burst_is_told_of_once_and_the_next_one_again() -> None:
+    limit = Limit(2, 60.0)
+    limit.count("one")
+    assert [limit.first("one") for _ in range(3)] == [True, False, False]
+    limit.count("another")
+    assert not limit.first("one")
+    limit.count("one")
+    assert limit.first("one")
+
+
+def test_only_who_is_logged_in_leaves_a_line_by_logging_out(browser: TestClient, tmp_path: Path) -> None:
+    browser.post("/logout", data={"csrf": word(browser, "/login")})
+    assert not (tmp_path / "web" / "audit.jsonl").exists()
+
+
+def test_where_there_is_no_token_none_is_wrong(tmp_path: Path) -> None:
+    with ask(tmp_path) as browser:
+        codes = {browser.get("/api/health", headers={"authorization": "Bearer any"}).status_code for _ in range(2 * TRIES)}
+    assert codes == {200}
 
 
 def test_a_login_is_a_new_cookie_that_no_script_and_no_other_site_has(browser: TestClient) -> None:
@@ -120,10 +157,72 @@ def test_over_tls_the_cookie_is_sent_over_tls_only(tmp_path: Path) -> None:
 
 def test_a_cookie_that_somebody_has_made_up_is_none(browser: TestClient) -> None:
     log_in(browser)
-    name, _, mark = browser.cookies["crpbot"].partition(".")
+    name, _, mark = browser.cookies["crpbot-8000"].partition(".")
     for forged in (f"{name}.{'0' * 64}", f"{'0' * 32}.{mark}", name, "."):
         browser.cookies.clear()
-        assert browser.get("/api/health", headers={"cookie": f"crpbot={forged}"}).json()["read_only"] is True
+        assert browser.get("/api/health", headers={"cookie": f"crpbot-8000={forged}"}).json()["read_only"] is True
+
+
+ODD = [
+    *(
+        'prefs={"theme": "dark"}',
+        "cookieconsent",
+        "n=a b",
+        "k=\u00e9",
+        "user@x=1",
+        "path=/",
+        'sess={"a":1,"b":2}',
+        "[a]=1",
+        "=",
+        ";;",
+    ),
+    *('crpbot-8000="', f"crpbot-8000={'0' * 32}.{'0' * 64}", f"crpbot={'0' * 97}", "crpbot-8000"),
+]
+
+
+def test_the_cookies_of_other_programs_do_no_harm(browser: TestClient) -> None:
+    log_in(browser)
+    ours = f"crpbot-8000={browser.cookies['crpbot-8000']}"
+    browser.cookies.clear()
+    for odd in ODD:
+        for cookie in (f"{odd}; {ours}", f"{ours}; {odd}", f"{odd};{ours};{odd}"):
+            answer = browser.get("/api/health", headers={"cookie": cookie.encode("latin-1")})
+            assert answer.json()["read_only"] is False, cookie
+
+
+@given(
+    st.lists(st.sampled_from([f"crpbot-8000={'0' * 32}.{'0' * 64}", "crpbot-8000=", "a=b", *'; ="\\x.']), max_size=8).map("".join)
+)
+def test_of_any_cookies_only_what_is_shaped_like_ours_is_looked_at(text: str) -> None:
+    """(Reference: a pattern over the whole.)"""
+    found = cookies(Headers({"host": "127.0.0.1:8000", "cookie": text}))
+    assert len(found) == len(re.findall(r"(?:^|;)\s*crpbot-8000=[0-9a-f]{32}\.[0-9a-f]{64}\s*(?=;|$)", text))
+
+
+def test_cookies_are_read_in_no_time() -> None:
+    """(http.cookies takes seconds of these, on the event loop.)"""
+    began = process_time()
+    for text in ('crpbot-8000="' + "\\" * 60_000 + '"', "crpbot-8000=" + ";" * 60_000, "crpbot-8000=;" * 5_000, "=" * 60_000):
+        assert cookies(Headers({"host": "127.0.0.1:8000", "cookie": text})) == []
+    assert process_time() - began < 0.5
+
+
+def test_more_headers_than_any_browser_has_are_refused_unread(browser: TestClient) -> None:
+    for name in ("cookie", "authorization", "x-any"):
+        answer = browser.get("/api/health", headers={name: "x" * MOST_HEAD})
+        assert (answer.status_code, "found more" in answer.text) == (431, True), name
+
+
+def test_two_dashboards_of_one_machine_do_not_log_each_other_out(tmp_path: Path) -> None:
+    """(All ports of a machine share their cookies.)"""
+    with ask(tmp_path, token=TOKEN) as one, ask(tmp_path / "other", token=TOKEN) as other:
+        other.base_url = "http://127.0.0.1:8001"
+        other.cookies.jar = one.cookies.jar
+        log_in(one)
+        log_in(other)
+        for browser in (one, other):
+            assert browser.get("/api/health").json()["read_only"] is False
+        assert {cookie.name for cookie in one.cookies.jar} == {"crpbot-8000", "crpbot-8001"}
 
 
 def test_every_answer_says_what_a_page_may_do(browser: TestClient) -> None:

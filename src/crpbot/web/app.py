@@ -32,12 +32,14 @@ from crpbot.web import (
     reliability,
     signals,
 )
+from crpbot.web.audit import write
 from crpbot.web.errands import BusyError, Errands
 from crpbot.web.house import House
 from crpbot.web.news import News
 from crpbot.web.render import render
 from crpbot.web.security import Door, Doorman
 from crpbot.web.setting import Setting
+from crpbot.web.steady import Steady
 
 ROOMS = (overview, signals, candles, reliability, models, compare, ledger, data, jobs, diagnose, changes, login, api)
 
@@ -66,6 +68,9 @@ def make_app(setting: Setting) -> FastAPI:
             await asyncio.to_thread(errands.stop)
             house.close()
 
+    def noted(address: str, outcome: str) -> None:
+        write(setting.home, address, "token", outcome)
+
     app = FastAPI(
         title="crpbot",
         version=__version__,
@@ -86,7 +91,7 @@ def make_app(setting: Setting) -> FastAPI:
     app.add_exception_handler(HTTPException, _not_here)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(Door, setting=setting, doorman=doorman, said=_answer)
+    app.add_middleware(Door, setting=setting, doorman=doorman, said=_answer, noted=noted)
     return app
 
 
@@ -98,9 +103,10 @@ def _on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 
 async def _keep_fresh(desk: overview.Desk, news: News) -> None:
     """Make the overview anew whenever something has changed, so that nobody waits for it, and say so when it is there."""
+    steady = Steady()
     while True:
-        if not await asyncio.to_thread(desk.fresh):
-            with suppress(CrpbotError, OSError):
+        with steady:
+            if not await asyncio.to_thread(desk.fresh):
                 await asyncio.to_thread(desk.make)
                 news.tell("overview", {})
         await asyncio.sleep(0.5)

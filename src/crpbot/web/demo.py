@@ -18,6 +18,7 @@ from crpbot.live.service import HEALTH
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.sample import read_sample
 from crpbot.web import played
+from crpbot.web.process import clean_environment
 
 ARCHIVE = "demo.zip"
 """The home of the demo; `scripts/make_demo.py` makes it."""
@@ -111,7 +112,12 @@ def _playing(home: Path, speed: float, until: int) -> Iterator[ReplayClock]:
     with log.open("wb") as said:
         # A Ctrl-C on the terminal is ours alone: the process ends with us.
         process = subprocess.Popen(  # noqa: S603  our own command
-            command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=clean_environment(home),  # it needs no token
+            start_new_session=True,
         )
     try:
         yield _clock_of(process, home, log, speed)

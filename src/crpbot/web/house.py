@@ -13,6 +13,7 @@ import numpy as np
 from crpbot.dataset.drift import LastDay, deviations
 from crpbot.dataset.features.compute import compute_features
 from crpbot.errors import CandleError, CrpbotError, RegistryError, printable
+from crpbot.live.health import TOO_OLD
 from crpbot.live.patience import Patience
 from crpbot.live.service import HEALTH, JOURNAL
 from crpbot.live.trail import read_trail, trail_file, trail_version
@@ -38,6 +39,8 @@ _FORGOTTEN_AFTER = 300.0
 _PATIENCE, _REST = 3.0, 10.0
 """Seconds that a page waits for the journal, and for which one that did not answer is left alone."""
 _DAY = 24 * 60
+_LATEST = 253_402_300_800_000
+"""Milliseconds of UTC until the year 10000, which no calendar here knows."""
 _TOLD = ("symbol", "recipe", "reason", "override", "who")
 
 
@@ -278,17 +281,28 @@ class House:
     # The runtime
 
     def runtime(self) -> Runtime | None:
-        """Return the last sign of life of the runtime; None where there never was one."""
+        """Return the last sign of life of the runtime; None where there never was one. One that cannot be read is a problem."""
         try:
             plain = json.loads((self._live / HEALTH).read_text(encoding="utf-8"))
+            _check_times(plain["time"], plain["written"])
             markets, time = plain["markets"], int(plain["time"])
-            problems = {symbol: str(one["problem"]) for symbol, one in markets.items() if one["problem"]}
+            problems = {printable(symbol): printable(str(one["problem"])) for symbol, one in markets.items() if one["problem"]}
             if plain["problems"]:
-                problems[""] = "; ".join(map(str, plain["problems"]))
+                problems[""] = printable("; ".join(map(str, plain["problems"])))
             age, over = max(0.0, clock() - float(plain["written"])), printable(str(plain.get("over", "")))
             return Runtime(time=time, age=age, well=not problems, problems=problems, over=over)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            found = f"{type(error).__name__} ({error})"[:200]
+            words = f"the sign of life of crpbot live must be readable, found {found}; start crpbot live again"
+            return Runtime(time=self.now(), age=0.0, well=False, problems={"": printable(words)})
+
+
+def _check_times(time: float, written: float) -> None:
+    """Refuse times that cannot be: a runtime would be young for ever that speaks of tomorrow."""
+    if not (0 <= time < _LATEST and 0 <= written <= clock() + TOO_OLD):
+        raise ValueError(f"its times must be of now, found {time:g} and {written:g}")
 
 
 def _readable(one: R) -> R:

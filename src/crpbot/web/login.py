@@ -5,10 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from crpbot.web.audit import note
 from crpbot.web.render import render, visitor_of
-from crpbot.web.security import Doorman, cookie_words
+from crpbot.web.security import TOO_OFTEN, WRONG, Doorman, cookie_words
 
 router = APIRouter(include_in_schema=False)
 
@@ -45,29 +46,31 @@ async def page(request: Request) -> HTMLResponse:
 async def enter(
     request: Request, token: Annotated[str, Form(max_length=4_096)] = "", csrf: Annotated[str, Form(max_length=200)] = ""
 ) -> Response:
-    """Log in."""
+    """Log in. Whoever was wrong too often has to wait, whatever the token: that keeps the form slow to guess at."""
     meant(request, csrf)
     doorman: Doorman = request.app.state.doorman
     address = visitor_of(request).address
-    if wait := doorman.wait(address):
-        note(request, "login", "refused: too many wrong tokens")
+    if wait := doorman.by_form.wait(address):
+        if doorman.by_form.first(address):
+            await run_in_threadpool(note, request, "login", TOO_OFTEN)
         page = render(request, "login.html", status=429, wrong=f"Too many wrong tokens. Try again in {math.ceil(wait)} seconds.")
         page.headers["Retry-After"] = str(math.ceil(wait))
         return page
     visitor = doorman.let_in(token, address)
     if visitor is None:
-        note(request, "login", "refused: the token is wrong")
+        await run_in_threadpool(note, request, "login", WRONG)
         return render(request, "login.html", status=403, wrong="That is not the token.")
-    note(request, "login", "let in")
+    await run_in_threadpool(note, request, "login", "let in")
     answer = RedirectResponse("/", 303)
-    answer.headers["Set-Cookie"] = cookie_words(doorman.cookie(visitor), secure=request.url.scheme == "https")
+    answer.headers["Set-Cookie"] = cookie_words(doorman.cookie(visitor), request.headers, secure=request.url.scheme == "https")
     return answer
 
 
 @router.post("/logout")
-async def leave(request: Request, csrf: Annotated[str, Form(max_length=200)] = "") -> Response:
+def leave(request: Request, csrf: Annotated[str, Form(max_length=200)] = "") -> Response:
     """Log out."""
     meant(request, csrf)
-    request.app.state.doorman.let_out(visitor_of(request))
-    note(request, "logout", "done")
+    if visitor_of(request).trusted:
+        request.app.state.doorman.let_out(visitor_of(request))
+        note(request, "logout", "done")
     return RedirectResponse("/", 303)

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from crpbot.errors import CrpbotError
 from crpbot.live.trail import read_trail
 from crpbot.web.house import House
+from crpbot.web.steady import Steady
 
 EVERY = 0.25
 """Seconds between two looks."""
@@ -37,8 +37,9 @@ class News:
 
     async def watch(self) -> None:
         """Look for changes until cancelled."""
+        steady = Steady()
         while True:
-            with suppress(CrpbotError, OSError):  # a registry that cannot be read is what the pages tell
+            with steady:
                 for kind, data in await asyncio.to_thread(self.look):
                     self.tell(kind, data)
             await asyncio.sleep(EVERY)

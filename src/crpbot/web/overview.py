@@ -148,9 +148,13 @@ class Desk:
     def make(self) -> tuple[Overview, dict[str, Candles]]:
         """Make one now, unless the last one is as good; threads wait for each other."""
         with self._lock:
-            if not self.fresh():
-                version = self._version()
-                self._made = (version, *look(self._house))
+            try:
+                if not self.fresh():
+                    version = self._version()
+                    self._made = (version, *look(self._house))
+            except Exception:
+                self._made = None  # the old one is not taken for the present: whoever asks hears what is wrong
+                raise
             assert self._made is not None
             return self._made[1:]
 

@@ -9,13 +9,14 @@ run no script that is written into it.
 import asyncio
 import hashlib
 import hmac
+import math
+import re
 import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -25,14 +26,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crpbot.live.metrics import is_loopback
 from crpbot.web.setting import Setting
 
 COOKIE = "crpbot"
 LASTS = 12 * 3600.0
 """Seconds that a login lasts."""
 TRIES, WITHIN = 5, 60.0
-"""So many wrong tokens an address may send in so many seconds. No limit for all of them together: it would let anybody lock out
-everybody, and a token is too long to be guessed."""
+"""So many wrong tokens an address may send in so many seconds, by the form and by programs each. No limit for all addresses
+together: it would let anybody lock out everybody, and a token is too long to be guessed."""
+MOST_HEAD = 32 * 1024
+"""Bytes of all headers of a request: those of a browser have a few hundred, and the cookies of other programs on this machine
+some thousands."""
 MOST_BODY = 64 * 1024
 """Bytes of what a form may send, but for a checkpoint."""
 MOST_UPLOAD = 32 * 1024 * 1024
@@ -54,7 +59,9 @@ _MOST_DRAINED, _LONGEST_DRAIN, _LONGEST_SILENCE = 128 * 1024 * 1024, 10.0, 1.0
 """Bytes and seconds that a browser may go on sending what is refused: most hear an answer only when they have sent all."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PUBLIC = ("/static/", "/login", "/pictures.css", "/favicon.ico")
-_LOCAL = ("localhost", "127.0.0.1", "::1")
+_OURS = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)
+"""What a cookie of ours holds: the name of a browser, and our mark on it."""
+WRONG, TOO_OFTEN = "refused: the token is wrong", "refused: too many wrong tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,7 @@ class Visitor:
         csrf: the word that a form of ours brings along.
         trusted: whether the token was given: may change things.
         address: that it comes from.
+        new: whether its browser has no cookie of ours yet.
 
     """
 
@@ -73,6 +81,7 @@ class Visitor:
     csrf: str
     trusted: bool
     address: str
+    new: bool = False
 
 
 class Limit:
@@ -82,6 +91,7 @@ class Limit:
         self._most, self._seconds = most, seconds
         self._lock = threading.Lock()
         self._seen: dict[str, deque[float]] = {}
+        self._told: set[str] = set()
 
     def wait(self, name: str) -> float:
         """Return how many seconds `name` has to wait; 0 where it need not."""
@@ -89,12 +99,20 @@ class Limit:
             seen = self._recent(name)
             return 0.0 if len(seen) < self._most else self._seconds - (monotonic() - seen[0])
 
+    def first(self, name: str) -> bool:
+        """Return whether nobody has asked this since `name` was last counted: a flood is told of once."""
+        with self._lock:
+            known = name in self._told
+            self._told.add(name)
+            return not known
+
     def count(self, name: str) -> None:
         """Count an event."""
         with self._lock:
             self._recent(name).append(monotonic())
             for other in [other for other in self._seen if not self._recent(other)]:
                 del self._seen[other]
+            self._told = {other for other in self._told if other in self._seen and other != name}
 
     def _recent(self, name: str) -> deque[float]:
         seen = self._seen.setdefault(name, deque())
@@ -116,7 +134,7 @@ class Doorman:
         self._secret = secrets.token_bytes(32)
         self._inside: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._wrong = Limit(TRIES, WITHIN)
+        self.by_form, self.by_programs = Limit(TRIES, WITHIN), Limit(TRIES, WITHIN)
 
     @property
     def has_token(self) -> bool:
@@ -124,32 +142,24 @@ class Doorman:
         return self._token is not None
 
     def visitor(self, headers: Headers, address: str) -> Visitor:
-        """Return who asks, by cookie or by token; without a cookie of ours a new one."""
-        bearer = headers.get("authorization", "")
-        if bearer[:7].lower() == "bearer " and not self.wait(address):
-            if self._is_token(bearer[7:].strip()):
-                return Visitor(id="", csrf="", trusted=True, address=address)
-            self._wrong.count(address)
-        said = _cookie(headers.get("cookie", ""))
-        ours, _, mark = said.partition(".")
-        known = bool(ours) and hmac.compare_digest(mark.encode(), self._mark("cookie", ours).encode())
-        one = ours if known else secrets.token_hex(16)
+        """Return who asks, by token or by cookie; without a cookie of ours a new one. The right token is never kept waiting."""
+        given = bearer(headers)
+        if given is not None and self._is_token(given):
+            return Visitor(id="", csrf="", trusted=True, address=address)
+        known = next((one for one, mark in cookies(headers) if self._is_mark(one, mark)), None)
+        one = known or secrets.token_hex(16)
         with self._lock:
             trusted = self._inside.get(one, 0.0) > monotonic()
-        return Visitor(id=one, csrf=self._mark("form", one), trusted=trusted, address=address)
+        return Visitor(id=one, csrf=self._mark("form", one), trusted=trusted, address=address, new=known is None)
 
     def cookie(self, visitor: Visitor) -> str:
         """Return what the cookie of a visitor holds."""
         return f"{visitor.id}.{self._mark('cookie', visitor.id)}"
 
-    def wait(self, address: str) -> float:
-        """Return for how many seconds an address may not try to log in: it was wrong too often."""
-        return self._wrong.wait(address)
-
     def let_in(self, token: str, address: str) -> Visitor | None:
         """Return a new visitor who may change things, or None where the token is not the one."""
         if not self._is_token(token):
-            self._wrong.count(address)
+            self.by_form.count(address)
             return None
         one = secrets.token_hex(16)  # not the one of before: somebody may have planted it
         with self._lock:
@@ -169,6 +179,9 @@ class Doorman:
     def _is_token(self, token: str) -> bool:
         return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
 
+    def _is_mark(self, one: str, mark: str) -> bool:
+        return hmac.compare_digest(mark, self._mark("cookie", one))
+
     def _mark(self, use: str, text: str) -> str:
         return hmac.new(self._secret, f"{use}:{text}".encode(), hashlib.sha256).hexdigest()
 
@@ -181,18 +194,29 @@ class Door:
         setting: what the dashboard was told.
         doorman: who knows visitors.
         said: makes the answer of a status and words, for a page or a program.
+        noted: writes down what came of a token that somebody brought from an address; it may block.
 
     """
 
     def __init__(
-        self, app: ASGIApp, *, setting: Setting, doorman: Doorman, said: Callable[[Request, int, str], Response]
+        self,
+        app: ASGIApp,
+        *,
+        setting: Setting,
+        doorman: Doorman,
+        said: Callable[[Request, int, str], Response],
+        noted: Callable[[str, str], None],
     ) -> None:
-        self._app, self._setting, self._doorman, self._said = app, setting, doorman, said
+        self._app, self._setting, self._doorman, self._said, self._noted = app, setting, doorman, said, noted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEAD:
+            words = f"the headers of a request may have {MOST_HEAD:,} bytes, found more; delete the cookies of this address"
+            await _no(scope, 431, words)(scope, receive, send)
             return
         headers, path = Headers(scope=scope), scope["path"]
         address = scope["client"][0] if scope["client"] else ""
@@ -205,7 +229,11 @@ class Door:
                 self._dress(MutableHeaders(scope=message), scope, headers, visitor)
             await send(message)
 
-        refusal = self._refusal(scope, headers, visitor, most)
+        refusal = (
+            self._misnamed(scope, headers)
+            or await self._wrong_token(scope, headers, visitor)
+            or self._refusal(scope, headers, visitor, most)
+        )
         if refusal is not None:
             if refusal.status_code == 413 and visitor.id and not path.startswith("/api/"):
                 await _drain(receive)
@@ -213,10 +241,34 @@ class Door:
             return
         await self._app(scope, _bounded(receive, most), answer)
 
+    def _misnamed(self, scope: Scope, headers: Headers) -> Response | None:
+        host = headers.get("host", "")
+        if not self._setting.open or is_loopback(_name(host)):
+            return None
+        # Another site may give its name the address of this machine; an address in its place can only be that of this machine.
+        return _no(scope, 421, f"this dashboard must be asked as localhost or by its address, found {host[:100]!r}")
+
+    async def _wrong_token(self, scope: Scope, headers: Headers, visitor: Visitor) -> Response | None:
+        """Refuse a program whose token is not ours; where there is none at all, none is wrong."""
+        if not visitor.id or not self._doorman.has_token or bearer(headers) is None:
+            return None
+        limit, address = self._doorman.by_programs, visitor.address
+        wait = math.ceil(limit.wait(address))
+        if not wait:
+            limit.count(address)
+        if not wait or limit.first(address):
+            with suppress(OSError):  # it is refused anyhow
+                await asyncio.to_thread(self._noted, address, TOO_OFTEN if wait else WRONG)
+        if wait:
+            refusal = _no(scope, 429, f"the token must be right, found too many wrong ones; try again in {wait} seconds")
+            refusal.headers["Retry-After"] = str(wait)
+        else:
+            refusal = _no(scope, 401, "the token must be that of this dashboard, found another; see CRPBOT_WEB_TOKEN")
+            refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
+
     def _refusal(self, scope: Scope, headers: Headers, visitor: Visitor, most: int) -> Response | None:
         host = headers.get("host", "")
-        if self._setting.open and _name(host) not in _LOCAL:  # another site may give itself the address of this machine
-            return _no(scope, 421, f"this dashboard must be asked as 127.0.0.1 or localhost, found {host[:100]!r}")
         if scope["method"] not in _SAFE:
             if visitor.id and not _from_here(headers, host):
                 words = "a form must come from a page of this dashboard, found another origin; open it here"
@@ -234,15 +286,39 @@ class Door:
         for name, value in HEADERS.items():
             out.setdefault(name, value)
         out.setdefault("Cache-Control", "no-store")
-        fresh = visitor.id and self._doorman.cookie(visitor) != _cookie(headers.get("cookie", ""))
         page = out.get("content-type", "").startswith("text/html")
-        if fresh and page and "set-cookie" not in out:
-            out.append("Set-Cookie", cookie_words(self._doorman.cookie(visitor), secure=scope["scheme"] == "https"))
+        if visitor.new and page and "set-cookie" not in out:
+            out.append("Set-Cookie", cookie_words(self._doorman.cookie(visitor), headers, secure=scope["scheme"] == "https"))
 
 
-def cookie_words(value: str, *, secure: bool) -> str:
+def cookie_name(headers: Headers) -> str:
+    """Return the name of our cookie, with the port that a browser asks: all ports of a machine share their cookies."""
+    try:
+        port = urlsplit(f"//{headers.get('host', '')}").port
+    except ValueError:
+        port = None
+    return COOKIE if port is None else f"{COOKIE}-{port}"
+
+
+def cookie_words(value: str, headers: Headers, *, secure: bool) -> str:
     """Return the header that gives a visitor the cookie: no script reads it, and no other site sends it."""
-    return f"{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
+    return f"{cookie_name(headers)}={value}; Path=/; HttpOnly; SameSite=Strict{'; Secure' if secure else ''}"
+
+
+def cookies(headers: Headers) -> list[tuple[str, str]]:
+    """Return the name and the mark of each cookie that may be ours; those of other programs may be as odd as they like."""
+    name, found = cookie_name(headers), []
+    for part in headers.get("cookie", "").split(";"):
+        one, _, value = part.strip().partition("=")
+        if one == name and (ours := _OURS.fullmatch(value)):
+            found.append((ours[1], ours[2]))
+    return found
+
+
+def bearer(headers: Headers) -> str | None:
+    """Return the token that a program brings; None where it brings none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 class TooMuchError(HTTPException):
@@ -298,11 +374,3 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _cookie(said: str) -> str:
-    try:
-        jar: SimpleCookie = SimpleCookie(said)
-    except CookieError:
-        return ""
-    return jar[COOKIE].value if COOKIE in jar else ""

@@ -30,6 +30,8 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
     import uvicorn  # noqa: PLC0415  an extra
 
     from crpbot.web.app import make_app  # noqa: PLC0415  likewise
+    from crpbot.web.connection import Connection  # noqa: PLC0415  likewise
+    from crpbot.web.security import MOST_HEAD  # noqa: PLC0415  likewise
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -56,6 +58,9 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
             server_header=False,
             proxy_headers=False,  # an address that a stranger may choose is none
             timeout_graceful_shutdown=2,  # pages that listen for news never end by themselves
+            http=Connection,
+            ws="none",
+            h11_max_incomplete_event_size=MOST_HEAD,
             limit_concurrency=1_000,
         )
         Server(config).run(sockets=[listener])
