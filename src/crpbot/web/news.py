@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Hashable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from crpbot.live.trail import read_trail
