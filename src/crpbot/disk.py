@@ -1,11 +1,14 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import BinaryIO
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -31,6 +34,34 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; a pipe, which may keep a reader waiting for ever, or a device is refused.
+
+    Raises:
+        OSError: it is none, or cannot be opened.
+
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(file, "rb")
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """Return what a regular file holds, of at most so many bytes.
+
+    Raises:
+        OSError: it is none, holds more, or cannot be read.
+
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+    return content
 
 
 @contextmanager

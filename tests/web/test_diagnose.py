@@ -1,21 +1,26 @@
 """Diagnose: a file is dropped and judged as on the command line; what means harm is refused in a sentence and never runs."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
 from hostile import HOSTILE, MARK, saved
 from models import ensemble, market
-from web.houses import TOKEN, ask, word
+from web.houses import TOKEN, ask, listening, word
 
 from crpbot.market.files import write_candles
 from crpbot.model.pt_file import save_checkpoint
+from crpbot.web.errands import MOST_UPLOADS
 from crpbot.web.security import MOST_UPLOAD
+from crpbot.web.setting import Setting
 
 pytestmark = pytest.mark.slow
 NAME = "lstm_BTC-USD_v7_enhanced.pt"
@@ -111,7 +116,8 @@ def test_fifty_megabytes_are_refused_before_they_are_read(browser: TestClient, p
 
 
 def test_a_length_that_lies_is_noticed_while_it_is_read(browser: TestClient) -> None:
-    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\n'
+    field = f'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n{word(browser, "/diagnose")}\r\n'
+    head = field.encode() + b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\n'
     parts = iter([head, *[bytes(2**20)] * (MOST_UPLOAD // 2**20 + 1)])
     answer = browser.post("/api/diagnoses", content=parts, headers={"content-type": "multipart/form-data; boundary=x"})
     assert answer.status_code == 413, answer.text
@@ -156,3 +162,96 @@ def test_elsewhere_only_whoever_has_the_token_may_drop_a_file(tmp_path: Path) ->
         assert answer.status_code == 202
         lines = [json.loads(line) for line in (tmp_path / "web" / "audit.jsonl").read_text().splitlines()]
     assert [(line["what"], line["outcome"], line["file"]) for line in lines] == [("diagnose", "asked", "a.pt")]
+
+
+def opened(folder: Path) -> Iterator[int]:
+    """Yield the sizes of the files in a folder that this process has open, also of those without a name."""
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if one.readlink().is_relative_to(folder):
+                yield one.stat().st_size
+
+
+class Sender:
+    """A browser that sends the first bytes of a file of 5 MB, and holds the rest back."""
+
+    def __init__(self, address: str, csrf: str, cookie: str) -> None:
+        self.left = bytes(5 * 2**20)
+        head = (
+            f'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n{csrf}\r\n'
+            '--x\r\nContent-Disposition: form-data; name="file"; filename="a.pt"\r\n\r\n'
+        ).encode()
+        self.end = b"\r\n--x--\r\n"
+        where = address.removeprefix("http://")
+        host, port = where.split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self.socket.sendall(
+            f"POST /api/diagnoses HTTP/1.1\r\nHost: {where}\r\nSec-Fetch-Site: same-origin\r\nCookie: {cookie}\r\n"
+            f"Content-Type: multipart/form-data; boundary=x\r\n"
+            f"Content-Length: {len(head) + len(self.left) + len(self.end)}\r\n\r\n".encode()
+            + head
+        )
+
+    def send(self, n: int) -> None:
+        self.socket.sendall(self.left[:n])
+        self.left = self.left[n:]
+
+    def finish(self) -> None:
+        self.send(len(self.left))
+        self.socket.sendall(self.end)
+
+    def status(self) -> int:
+        return int(self.socket.recv(64).split()[1])
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def test_a_file_is_taken_only_when_it_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of a form of somebody else, not beside many others, not for ever; and whoever is refused may send to the end."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr("crpbot.web.upload.SILENCE", 4.0)
+    with (
+        listening(Setting(home=tmp_path / "home", now=lambda: 0)) as address,
+        httpx.Client(base_url=address) as browser,
+        ExitStack() as left,
+    ):
+        csrf = word(browser, "/diagnose")
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+
+        def sender(csrf: str = csrf) -> Sender:
+            return left.enter_context(closing(Sender(address, csrf, cookie)))
+
+        stranger = sender("0" * 64)
+        assert stranger.status() == 403
+        stranger.finish()
+        senders = [sender() for _ in range(MOST_UPLOADS)]
+        for one in senders:
+            one.send(4 * 2**20)
+        until = time.monotonic() + 3
+        while sum(opened(tmp_path / "tmp")) < MOST_UPLOADS * 2**20:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        late = sender()
+        assert late.status() == 429
+        late.finish()
+        senders[0].finish()
+        assert senders[0].status() == 202
+        assert {one.status() for one in senders[1:]} == {408}
+        assert sum(opened(tmp_path / "tmp")) < 2**20
+        again = sender()
+        again.finish()
+        assert again.status() == 202
+
+
+def test_what_cannot_be_written_down_is_not_kept_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    with ask(tmp_path / "home") as browser:
+        csrf = word(browser, "/diagnose")
+        (tmp_path / "home" / "web" / "audit.jsonl").mkdir(parents=True)
+        answer = browser.post("/api/diagnoses", files={"file": ("a.pt", b"x")}, data={"csrf": csrf})
+        assert answer.status_code == 503
+        assert "web/audit.jsonl" in answer.json()["error"]
+        assert not list((tmp_path / "tmp").glob("*/*/*"))

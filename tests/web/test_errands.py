@@ -8,8 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from crpbot.web.errands import KEPT, MOST_WAITING, BusyError, Errand, Errands
+from crpbot.web.child import ANSWER
+from crpbot.web.errands import KEPT, MOST_WAITING, BusyError, Errand, Errands, Kind, safe_name
+from crpbot.web.place import ERRANDS, sweep
 from crpbot.web.process import Limits, Process, clean_environment
 
 pytestmark = [
@@ -26,8 +30,9 @@ def errands(code: str, limits: Limits = SMALL) -> Errands:
     return Errands(limits={"diagnose": limits, "promote": limits}, command=(sys.executable, "-c", code))
 
 
-def start(found: Errands) -> Errand:
-    return found.start("diagnose", found.new_folder(), name="a.pt", command="", request=dict)
+def start(found: Errands, kind: Kind = "diagnose", **more: object) -> Errand:
+    with found.new_folder(kind) as folder:
+        return found.start(kind, folder, name="a.pt", command="", request=dict, **more)
 
 
 def outcome(code: str, limits: Limits = SMALL) -> Errand:
@@ -99,9 +104,7 @@ def test_a_process_is_told_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     for name in secrets:
         monkeypatch.setenv(name, "not-for-others")
     assert "not-for-others" not in clean_environment(tmp_path).values()
-    found = outcome(
-        HEAD + "child.write_whole(child.Path('answer.json'), json.dumps({'state': 'done', 'words': str(os.environ)}))"
-    )
+    found = outcome(HEAD + "child.write_whole(child.Path(child.ANSWER), json.dumps({'state': 'done', 'words': str(os.environ)}))")
     assert found.state == "done"
     assert "not-for-others" not in found.words
     assert "PATH" in found.words
@@ -131,8 +134,8 @@ def test_one_runs_and_the_others_wait_until_there_are_too_many() -> None:
 def test_to_stop_ends_what_runs_and_forgets_the_files() -> None:
     code = HEAD + "open('pid.part', 'w').write(str(os.getpid())); os.rename('pid.part', 'pid'); time.sleep(60)"
     found = errands(code, Limits(memory=2**30, seconds=60))
-    folder = found.new_folder()
-    found.start("diagnose", folder, name="a.pt", command="", request=dict)
+    with found.new_folder("diagnose") as folder:
+        found.start("diagnose", folder, name="a.pt", command="", request=dict)
     while not (folder / "pid").exists():
         time.sleep(0.01)
     pid = int((folder / "pid").read_text())
@@ -160,7 +163,7 @@ def test_a_process_ends_when_whoever_started_it_is_killed(tmp_path: Path) -> Non
 
 
 def test_the_newest_are_remembered() -> None:
-    answer = """echo '{"state": "done", "words": ""}' > answer.json"""  # a shell starts at once
+    answer = """echo '{"state": "done", "words": ""}' > .answer.json"""  # a shell starts at once
     found = Errands(command=("/bin/sh", "-c", answer))
     names = []
     for _ in range(KEPT + 2):
@@ -171,5 +174,104 @@ def test_the_newest_are_remembered() -> None:
     found.stop()
 
 
-def test_an_answer_that_is_none_is_a_failure() -> None:
-    assert outcome(HEAD + "open('answer.json', 'w').write('[]')").state == "failed"
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("[]", "[" * 100_000, "{}", '{"id": "1", "x": 2}', '{"state": "done"}', '{"state": "waiting", "words": ""}'),
+        *('{"state": "done", "words": "", "judgement": [1]}', '{"state": ["done"], "words": ""}'),
+        *('{"state": "done", "words": "", "passed": 1}', '{"state": "done", "words": "", "name": "x"}'),
+    ],
+)
+def test_an_answer_that_is_none_is_a_failure_and_the_next_one_has_its_turn(answer: str, tmp_path: Path) -> None:
+    (tmp_path / "answer").write_text(answer)
+    found = Errands(command=("/bin/sh", "-c", f"cp {tmp_path}/answer {ANSWER}"))
+    try:
+        assert [wait(found, start(found)).state for _ in range(2)] == ["failed", "failed"]
+    finally:
+        found.stop()
+
+
+def test_what_a_visitor_has_sent_is_never_the_answer() -> None:
+    """However it is called: the names of a process begin as none of a visitor's does."""
+    answer = '{"state": "done", "words": "all is well", "passed": true}'
+    for name in (ANSWER, "answer.json", f"../{ANSWER}", f"x/{ANSWER}", ".said"):
+        found = Errands(command=("/bin/false",))
+        with found.new_folder("diagnose") as folder:
+            (folder / safe_name(name)).write_text(answer)
+            errand = found.start("diagnose", folder, name=safe_name(name), command="", request=dict)
+        assert wait(found, errand).state == "failed"
+        found.stop()
+
+
+@given(st.text(st.sampled_from(".-/\\ aä\x00\n")) | st.text())
+def test_no_name_of_a_visitor_begins_with_a_dot(name: str) -> None:
+    assert safe_name(name)[0] not in ".-"
+    assert len(Path(safe_name(name)).parts) == 1
+
+
+def test_what_fails_after_an_errand_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(_: Errand) -> None:
+        raise ValueError("not foreseen")
+
+    found = Errands(command=("/bin/false",))
+    assert [wait(found, start(found, ended=broken)).state for _ in range(2)] == ["failed", "failed"]
+    found.stop()
+    assert "not foreseen" in capsys.readouterr().err
+
+
+def test_a_promotion_has_a_place_however_many_drops_wait_and_comes_first() -> None:
+    found = errands(HEAD + "time.sleep(0.3)", Limits(memory=2**30, seconds=60))
+    first = start(found)
+    while found.get(first.id).state != "running":
+        time.sleep(0.01)
+    drops = [start(found) for _ in range(MOST_WAITING)]
+    with pytest.raises(BusyError):
+        start(found)
+    promotion = start(found, "promote")
+    wait(found, promotion)
+    assert not any(found.get(one.id).over for one in drops)
+    found.stop()
+
+
+def test_drops_push_out_no_promotion() -> None:
+    found = Errands(command=("/bin/false",))
+    promotion = start(found, "promote")
+    for _ in range(KEPT + 2):
+        wait(found, start(found))
+    assert found.get(promotion.id) is not None
+    assert len(found.all()) == KEPT + 1
+    found.stop()
+
+
+def test_a_folder_whose_errand_was_not_started_is_gone() -> None:
+    found = Errands()
+    with found.new_folder("diagnose") as folder:
+        (folder / "a.pt").write_text("x")
+    assert not folder.exists()
+    found.stop()
+
+
+OWNER = "import sys; from crpbot.web.place import ERRANDS, place\nwith place(ERRANDS) as one: print(one, flush=True); input()"
+
+
+def test_the_place_of_a_server_that_was_killed_is_gone_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that of one that lives is not, nor what somebody else has put there under such a name."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "mine").mkdir()
+    link = tmp_path / f"{ERRANDS}link"
+    link.symlink_to(tmp_path / "mine")
+    owners = [
+        subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    dead, living = (Path(owner.stdout.readline().strip()) for owner in owners)
+    (dead / "a").mkdir()
+    owners[0].kill()
+    owners[0].communicate()
+    assert dead.exists()
+    sweep()
+    assert not dead.exists()
+    assert living.exists()
+    owners[1].communicate("\n", timeout=10)
+    assert sorted(tmp_path.rglob("*")) == [link, tmp_path / "mine"]

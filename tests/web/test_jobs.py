@@ -2,17 +2,22 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from models import market, quick, several
 from web.houses import ask
 
+from crpbot.cloud.jobs import FORMAT, Jobs, Sent
 from crpbot.making.model import train_model
 from crpbot.model.folder import PARTIAL, PROGRESS
 from crpbot.model.training import Epoch
-from crpbot.web.trainings import Trainings
+from crpbot.web.jobs import pictures
+from crpbot.web.trainings import MOST_EPOCHS, Pass, Trainings
 
 pytestmark = pytest.mark.slow
 
@@ -126,3 +131,85 @@ def test_a_disk_that_takes_no_progress_stops_no_training(tmp_path: Path) -> None
     epoch = Epoch(**numbers, calibration_accuracy=0.5, learning_rate=0.1, temperature=None)
     watch(epoch)
     assert told == [epoch]
+
+
+def test_a_pipe_among_the_files_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Whoever opened one would wait for ever, and with forty of them the whole dashboard."""
+    home, runs = tmp_path / "home", tmp_path / "runs"
+    at_work(runs / "x", line(1))
+    pipes = (
+        *(runs / "a" / "training.jsonl", runs / "b" / PARTIAL / PROGRESS, runs / "c" / "diagnosis.json"),
+        *(home / "live" / "health.json", home / "live" / "candles" / "BTC-USD.csv", home / "cloud" / "jobs" / "a.json"),
+        *(home / "registry" / "ledger.jsonl", home / "lake" / "BTC-USD.csv"),
+    )
+    for pipe in pipes:
+        pipe.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(pipe)
+    (runs / "c" / "training.jsonl").write_text(json.dumps(line(1)))
+    code = (
+        "import sys; from pathlib import Path; from web.houses import ask\n"
+        "home, runs = map(Path, sys.argv[1:])\n"
+        "with ask(home, runs=(runs,), candles=str(home / 'lake')) as browser:\n"
+        "    for page in ('/jobs', '/', '/signals?symbol=BTC-USD', '/data', '/models', '/ledger'):\n"
+        "        assert browser.get(page).status_code < 500, page\n"
+        "    print(sorted(one['name'] for one in browser.get('/api/jobs').json()['trainings']))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environ = {**os.environ, "PYTHONPATH": path}
+    said = subprocess.run(
+        [sys.executable, "-c", code, home, runs], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (said.returncode, said.stdout) == (0, "['c', 'x']\n"), said.stderr
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", '{"format": "crpbot.cloud-job/1", "name": 3}', "[1]"])
+def test_one_damaged_record_of_the_cloud_hides_no_other(tmp_path: Path, content: str) -> None:
+    texts = ("run", "region", "account", "bucket", "symbol", "recipe", "kind", "candles", "candles_sha256", "instance_id")
+    numbers = {"attempt": 1, "seed": 0, "usd_per_hour": 1.0, "limit_seconds": 3_600, "created": 1}
+    job = Sent(**dict.fromkeys(texts, "x"), **numbers, name="good", backend="ec2", instance="g4", spot=False)
+    Jobs(tmp_path).write(job)
+    folder = tmp_path / "cloud" / "jobs"
+    (folder / "damaged.json").write_text(content)
+    numbers = {**asdict(job), "format": FORMAT, "created": "yesterday"}
+    (folder / "other.json").write_text(json.dumps(numbers))
+    with ask(tmp_path) as browser:
+        found = browser.get("/api/jobs").json()
+        assert [one["name"] for one in found["cloud"]] == ["good"]
+        assert "damaged.json must be a whole record" in found["cloud_words"]
+        assert "1 more" in found["cloud_words"]
+        assert "good" in browser.get("/jobs").text
+
+
+def test_a_progress_of_any_length_is_bounded_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each epoch of another network is the worst: what is drawn must not grow with the square of it."""
+    file = at_work(tmp_path / "x", *(line(1, member=member) for member in range(1, 45_000)))
+    assert file.stat().st_size > 7 * 10**6
+    with ask(tmp_path, runs=(tmp_path,)) as browser:
+        (found,) = browser.get("/api/jobs").json()["trainings"]
+        assert (found["symbol"], found["member"]) == ("BTC-USD", 44_999)
+        began = time.process_time()
+        page = browser.get("/jobs")
+        assert time.process_time() - began < 2
+        assert "the last 20 networks" in page.text
+        assert len(page.content) < 2**20
+        assert len(browser.get(f"/api/jobs/{found['id']}").json()["epochs"]) == MOST_EPOCHS
+        monkeypatch.setattr("crpbot.web.trainings.read_training", None)
+        monkeypatch.setattr("crpbot.web.jobs.pictures", None)
+        assert "the last 20 networks" in browser.get("/jobs").text
+
+
+def test_many_epochs_of_one_network_make_a_page_of_bounded_size() -> None:
+    epochs = [
+        Pass(
+            epoch=n,
+            of=9_999,
+            member=0,
+            training_loss=1.0,
+            calibration_loss=1.0,
+            calibration_log_loss=1.0,
+            rows_per_second=1.0,
+            best=False,
+        )
+        for n in range(1, MOST_EPOCHS + 1)
+    ]
+    assert len(pictures(epochs)) < 2**20

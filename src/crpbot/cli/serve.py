@@ -33,13 +33,13 @@ def command(
 
     Example: crpbot serve --demo
     """
-    from crpbot.web.serve import demo_setting, home_setting, serve
+    from crpbot.web.serve import demo_setting, home_setting, in_order, serve
 
     def told(address: str) -> None:
         typer.echo(f"{address}  (Ctrl-C ends it)")
 
     if demo:
-        with demo_setting(host=host, port=port, speed=speed) as setting:
+        with in_order(), demo_setting(host=host, port=port, speed=speed) as setting:
             typer.echo(setting.words)
             serve(setting, told=told)
         return
@@ -53,4 +53,5 @@ def command(
         host=host,
         port=port,
     )
-    serve(setting, told=told)
+    with in_order():
+        serve(setting, told=told)

@@ -2,16 +2,20 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from crpbot.cloud.plan import Backend
-from crpbot.disk import write_whole
+from crpbot.disk import read_regular, write_whole
 from crpbot.errors import CloudError
 from crpbot.market.source import SourceKind
 
 FORMAT = "crpbot.cloud-job/1"
+_MOST = 1e15
+"""Of any number in a record: milliseconds up to the year 33658."""
+_MOST_BYTES = 2**20
+"""Of a record; the longest thing in it is a recipe."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
@@ -86,6 +90,17 @@ class Jobs:
         found = [self._read(path) for path in sorted(self._folder.glob("*.json"))]
         return tuple(sorted(found, key=lambda job: (job.created, job.symbol)))
 
+    def readable(self) -> tuple[tuple[Sent, ...], tuple[str, ...]]:
+        """Return every job that can be read, oldest first, and what is wrong with each of the others."""
+        found: list[Sent] = []
+        wrong: list[str] = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                found.append(self._read(path))
+            except CloudError as error:
+                wrong.append(str(error))
+        return tuple(sorted(found, key=lambda job: (job.created, job.symbol))), tuple(wrong)
+
     def chosen(self, names: tuple[str, ...]) -> tuple[Sent, ...]:
         """Return the jobs of these names or symbols; all of them where none is named.
 
@@ -112,14 +127,30 @@ class Jobs:
 
     def _read(self, path: Path) -> Sent:
         try:
-            plain = json.loads(path.read_text())
+            plain = json.loads(read_regular(path, most=_MOST_BYTES))
             said = plain.pop("format")
             job = Sent(**plain)
+            _check(job)
             fits = said == FORMAT and NAME.fullmatch(job.name) and job.backend in get_args(Backend)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CloudError(
                 f"{path} must be a whole record of a job, found {error!r}; delete it, and look at the console"
             ) from None
         if not fits:
             raise CloudError(f"{path} must be a record in the format {FORMAT}, found {said!r}; update crpbot, or delete it")
         return job
+
+
+def _check(job: Sent) -> None:
+    """Refuse a record whose values are of other kinds than ours.
+
+    Raises:
+        TypeError: a text is none, or a number is none that can be counted with.
+
+    """
+    for field in fields(job):
+        value = getattr(job, field.name)
+        kind: Any = int | float if field.type is float else field.type if field.type in {int, bool} else str
+        right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if not right or (kind not in {bool, str} and not -_MOST < value < _MOST):
+            raise TypeError(f"{field.name} is {str(value)[:40]!r}")

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crpbot.disk import write_whole
+from crpbot.disk import read_regular, write_whole
 
 FORMAT = "crpbot.health/1"
+MOST_BYTES = 2**20
+"""Of a sign of life."""
 TOO_OLD = 180.0
 """Seconds without a sign of life after which the runtime is taken for dead."""
 STALE = 180.0
@@ -103,7 +105,7 @@ def write_health(health: Health, path: Path) -> None:
 def read_health(path: Path) -> tuple[bool, str]:
     """Return whether the runtime that writes `path` is well, and why not."""
     try:
-        plain = json.loads(path.read_text())
+        plain = json.loads(read_regular(path, most=MOST_BYTES))
         age, well = time.time() - float(plain["written"]), plain["well"] is True
         told = [
             *filter(None, [plain.get("over")]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crpbot.disk import write_whole
+from crpbot.disk import read_regular, write_whole
 from crpbot.errors import CandleError
 from crpbot.live.desk import Row, rows_of
 from crpbot.market.candles import Candles
@@ -19,6 +19,8 @@ from crpbot.market.files import check_symbol
 
 KEPT = 3_000
 """Candles of a market that are there at least, once there were so many."""
+_MOST_BYTES = 16 * 2**20
+"""Of a file; with twice as many candles as are kept it has a twentieth of that."""
 _LAST = 64
 """Lines from the end among which a whole one is looked for."""
 
@@ -90,7 +92,7 @@ def read_trail(folder: Path, symbol: str, *, newest: int = KEPT) -> Candles:
 
     """
     try:
-        content = trail_file(folder, check_symbol(symbol)).read_bytes()
+        content = read_regular(trail_file(folder, check_symbol(symbol)), most=_MOST_BYTES)
     except OSError:
         content = b""
     lines = content[: content.rfind(b"\n") + 1].splitlines()

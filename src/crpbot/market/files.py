@@ -116,6 +116,8 @@ def read_frame(path: Path) -> "pl.DataFrame":
 
     if path.suffix not in SUFFIXES:
         raise CandleError(f"a table must be a .parquet or .csv file, found {path}; convert it first")
+    if path.is_fifo():  # whoever reads it may wait for ever
+        raise CandleError(f"a table must be a regular file, found a pipe at {path}; write what comes out of it to a file")
     try:
         if path.suffix == ".csv":
             return pl.read_csv(path, infer_schema_length=None)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
-from crpbot.disk import locked
+from crpbot.disk import locked, open_regular
 from crpbot.errors import RegistryError
 from crpbot.registry.stages import Move, Stage, check_stage
 
@@ -128,7 +128,10 @@ class Ledger:
     def _whole(self) -> bytes:
         """Return the lines that were written to their end; the last one may lack nothing but its line break."""
         try:
-            content = self.path.read_bytes() if self.path.exists() else b""
+            with open_regular(self.path) as file:
+                content = file.read()
+        except FileNotFoundError:
+            return b""
         except OSError as error:
             raise RegistryError(f"{self.path} must be readable, found {error}; check its rights, and the disk") from None
         head, _, tail = content.rpartition(b"\n")

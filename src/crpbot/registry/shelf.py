@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from crpbot.disk import open_regular
 from crpbot.errors import RegistryError
 from crpbot.model.folder import ONNX_NAME
 
@@ -118,12 +119,17 @@ class Shelf:
         """
         path = self.file(sha256, name)
         try:
-            content = path.read_bytes()
+            content = _bytes_of(path)
         except OSError:
             raise _altered(path) from None
         if hashlib.sha256(content).hexdigest() != digest:
             raise _altered(path)
         return content
+
+
+def _bytes_of(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def _altered(path: Path) -> RegistryError:
@@ -135,6 +141,6 @@ def _altered(path: Path) -> RegistryError:
 def digest_of(path: Path) -> str:
     """Return the digest of a file; of one that is not there, or cannot be read, an empty one."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(_bytes_of(path)).hexdigest()
     except OSError:
         return ""

@@ -37,5 +37,8 @@ def write(home: Path, address: str, what: str, outcome: str, **about: str) -> No
         **about,
         "outcome": outcome,
     }
-    with file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(line) + "\n")
+    try:
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} for web/{FILE} in the home folder") from None

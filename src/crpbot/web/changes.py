@@ -77,7 +77,8 @@ def promote(request: Request, sha256: str, *, override: str, csrf: str) -> Erran
     _may(request, csrf)
     entry = _entry(request, sha256)
     file = house_of(request).registry.checkpoint(entry)
-    return _promotion(request, file, name=entry.file, sha256=entry.sha256, override=override)
+    with errands_of(request).new_folder("promote") as folder:
+        return _promotion(request, file, name=entry.file, sha256=entry.sha256, override=override, folder=folder)
 
 
 def promote_dropped(request: Request, errand: str, *, override: str, csrf: str) -> Errand:
@@ -87,13 +88,13 @@ def promote_dropped(request: Request, errand: str, *, override: str, csrf: str) 
     dropped = errands_of(request).file(found)
     if found.kind != "diagnose" or not found.over or dropped is None:
         raise RegistryError("what is promoted must be a file that was judged here, found another; drop it again")
-    folder = errands_of(request).new_folder()
-    shutil.copyfile(dropped, folder / found.name)
-    file = folder / found.name
-    return _promotion(request, file, name=found.name, sha256=file_sha256(file), override=override, folder=folder)
+    with errands_of(request).new_folder("promote") as folder:
+        file = folder / found.name
+        shutil.copyfile(dropped, file)
+        return _promotion(request, file, name=found.name, sha256=file_sha256(file), override=override, folder=folder)
 
 
-def _promotion(request: Request, file: Path, *, name: str, sha256: str, override: str, folder: Path | None = None) -> Errand:
+def _promotion(request: Request, file: Path, *, name: str, sha256: str, override: str, folder: Path) -> Errand:
     setting, asks, address = house_of(request).setting, who(), visitor_of(request).address
     candles = candles_words(setting)
     note(request, "promote", "tried", sha256=sha256, override=override)
@@ -116,8 +117,7 @@ def _promotion(request: Request, file: Path, *, name: str, sha256: str, override
 
     options = {"--candles": setting.candles or "sample", "--home": str(setting.home), "--override": override or None}
     line = command("promote", name, options)
-    where = folder or errands_of(request).new_folder()
-    return errands_of(request).start("promote", where, name=name, command=line, request=asked, ended=ended)
+    return errands_of(request).start("promote", folder, name=name, command=line, request=asked, ended=ended)
 
 
 def rollback(request: Request, symbol: str, *, why: str, csrf: str) -> Changed:

@@ -2,7 +2,7 @@
 
     python -P -m crpbot.web.child
 
-The first line of standard input says what to do, as JSON; the answer is `answer.json` in the working folder. The process ends
+The first line of standard input says what to do, as JSON; the answer is `.answer.json` in the working folder. The process ends
 when its standard input does: whoever started it is gone then, however that came.
 """
 
@@ -19,7 +19,8 @@ from typing import Any
 from crpbot.disk import write_whole
 from crpbot.errors import CrpbotError
 
-ANSWER = "answer.json"
+ANSWER = ".answer.json"
+"""Begins as no name of a dropped file does: what a stranger has sent must not pass for it."""
 OUT_OF_MEMORY = ("memoryerror", "bad_alloc", "allocate memory", "memory allocation", "out of memory", "start new thread")
 """What those say who ask for more memory than they may have, in small letters."""
 

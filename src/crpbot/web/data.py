@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 import numpy as np
@@ -147,9 +148,11 @@ class _Looked:
     trouble: str = ""
 
 
-def warm(house: House) -> None:
+def warm(house: House, ended: Event) -> None:
     """Look at every market once, so that the first visitor need not wait for the check of years of candles."""
     for symbol in house.symbols():
+        if ended.is_set():
+            return
         look(house, symbol)
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 from crpbot.errors import CrpbotError
@@ -18,6 +17,7 @@ from crpbot.live.service import HEALTH
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.sample import read_sample
 from crpbot.web import played
+from crpbot.web.place import DEMO, place
 from crpbot.web.process import clean_environment
 
 ARCHIVE = "demo.zip"
@@ -73,8 +73,7 @@ def demo(speed: float = 60.0, *, until: int = played.END) -> Iterator[Demo]:
     """
     if not 0 < speed < float("inf"):
         raise CrpbotError(f"the speed of a demo must be a number above 0, found {speed:g}; 60 is a candle a second")
-    with TemporaryDirectory(prefix="crpbot-demo-", ignore_cleanup_errors=True) as name:
-        home = Path(name)
+    with place(DEMO) as home:
         unpack(home)
         with _playing(home, speed, until) as clock:
             yield Demo(

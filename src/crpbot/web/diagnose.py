@@ -24,19 +24,22 @@ from crpbot.web.process import GIB
 from crpbot.web.render import house_of, render, visitor_of
 from crpbot.web.security import MOST_UPLOAD
 from crpbot.web.setting import Setting
+from crpbot.web.upload import UploadRoute
 
-router = APIRouter()
+router = APIRouter(route_class=UploadRoute)
 _UNKNOWN = "an errand must be one of the newest since the dashboard was started, found another; drop the file again"
 _SAID_NO: Mapping[int | str, dict[str, Any]] = {
     400: {"description": "the form is damaged"},
     401: {"description": "the token is missing, elsewhere than on the dashboard's own machine"},
     403: {"description": "the form is not of this session"},
+    408: {"description": "the file did not arrive in time"},
     413: {"description": "the file is too large"},
     429: {"description": "too many wait already"},
 }
 
 ErrandId = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$", description="as it was given when the errand was asked for")]
 CsrfField = Annotated[str, Form(max_length=200, description="of a form of ours; a program with the token needs none")]
+FirstField = Annotated[str, Form(max_length=200, description="likewise; before everything else in the form")]
 
 
 def errands_of(request: Request) -> Errands:
@@ -103,12 +106,8 @@ def ask(
     names = tuple(dict.fromkeys(part.strip() for part in features.split(",") if part.strip()))
     candles = candles_words(setting)
     name, brought = safe_name(file.filename), None
-    folder = errands_of(request).new_folder()
-    _keep(file, folder / name)
     if scaler is not None and scaler.filename:
         brought = "scaler-" + safe_name(scaler.filename, otherwise="scaler")
-        _keep(scaler, folder / brought)
-    note(request, "diagnose", "asked", file=name)
 
     def asked() -> Mapping[str, Any]:
         return {
@@ -129,7 +128,13 @@ def ask(
         "--scaler": brought and brought.removeprefix("scaler-"),
         "--features": ",".join(names) or None,
     }
-    return errands_of(request).start("diagnose", folder, name=name, command=command("diagnose", name, options), request=asked)
+    line = command("diagnose", name, options)
+    with errands_of(request).new_folder("diagnose") as folder:
+        _keep(file, folder / name)
+        if scaler is not None and brought is not None:
+            _keep(scaler, folder / brought)
+        note(request, "diagnose", "asked", file=name)
+        return errands_of(request).start("diagnose", folder, name=name, command=line, request=asked)
 
 
 def _keep(file: UploadFile, path: Path) -> None:
@@ -231,7 +236,7 @@ def begin(
     request: Request,
     file: Annotated[UploadFile, File(description="a checkpoint, ours or foreign: .pt or .onnx")],
     scaler: Annotated[UploadFile | None, File(description="of a checkpoint that lacks one")] = None,
-    csrf: CsrfField = "",
+    csrf: FirstField = "",
     symbol: Annotated[str, Form(max_length=41, description="whose candles; by default its own")] = "",
     label: Annotated[str, Form(max_length=50, description="recipe by whose label a foreign checkpoint is judged")] = "v7",
     features: Annotated[str, Form(max_length=20_000, description="inputs of a foreign checkpoint, as A,B,C")] = "",

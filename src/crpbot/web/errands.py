@@ -10,24 +10,27 @@ import shutil
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic, time
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from crpbot.errors import CrpbotError
+from crpbot.web.place import ERRANDS, place
 from crpbot.web.process import CHILD, GIB, Limits, Process
 
-Kind = Literal["diagnose", "promote"]
+Kind = Literal["promote", "diagnose"]
+"""In the order in which they have their turn: only who is logged in may promote, and anybody may drop a file."""
 State = Literal["waiting", "running", "done", "refused", "failed"]
 
 KEPT = 20
-"""Errands that are remembered."""
+"""Errands of a kind that are remembered."""
 MOST_WAITING = 4
-"""More than these are sent away: each may take minutes."""
+"""More of a kind than these are sent away: each may take minutes."""
+MOST_UPLOADS = 4
+"""Files that may be on their way to us at once."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
 _NOT_MODULES = (".py", ".pyc", ".so", ".pyd")
@@ -108,7 +111,7 @@ class _Task:
 
 
 class Errands:
-    """Runs errands, one at a time, in the order in which they came. Threads may share it.
+    """Runs errands, one at a time: promotions first, else in the order in which they came. Threads may share it.
 
     Args:
         limits: by kind.
@@ -126,10 +129,12 @@ class Errands:
     ) -> None:
         self.limits, self._command, self.told = limits, tuple(command), told
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
-        self._queue: deque[_Task] = deque()
+        self._queues: dict[Kind, deque[_Task]] = {kind: deque() for kind in get_args(Kind)}
         self._changed = threading.Condition()
         self._process: Process | None = None
-        self._place: TemporaryDirectory[str] | None = None
+        self._left = ExitStack()
+        self._place: Path | None = None
+        self._uploads = threading.Semaphore(MOST_UPLOADS)
         self._thread: threading.Thread | None = None
         self._stopped = False
 
@@ -152,21 +157,55 @@ class Errands:
         file = None if task is None else task.folder / errand.name
         return file if file is not None and file.is_file() else None
 
-    def new_folder(self) -> Path:
-        """Return a new folder, for the files that an errand is to read: its name is that of the errand.
+    def check_room(self, kind: Kind) -> None:
+        """Refuse one more of a kind where too many wait already.
+
+        Raises:
+            BusyError: so it is.
+
+        """
+        with self._changed:
+            if self._stopped or len(self._queues[kind]) >= MOST_WAITING:
+                raise BusyError(f"at most {MOST_WAITING} errands may wait, found as many; come back in a minute")
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Let a file be sent while the block lasts.
+
+        Raises:
+            BusyError: too many are being sent already.
+
+        """
+        if not self._uploads.acquire(blocking=False):
+            raise BusyError(f"at most {MOST_UPLOADS} files may be sent at once, found as many; come back in a minute")
+        try:
+            yield
+        finally:
+            self._uploads.release()
+
+    @contextmanager
+    def new_folder(self, kind: Kind) -> Iterator[Path]:
+        """Give a new folder, for the files that an errand is to read: its name is that of the errand.
+
+        It is gone after the block, unless the errand was started.
 
         Raises:
             BusyError: too many errands wait already.
 
         """
+        self.check_room(kind)
         with self._changed:
-            if self._stopped or len(self._queue) >= MOST_WAITING:
-                raise BusyError(f"at most {MOST_WAITING} errands may wait, found as many; come back in a minute")
             if self._place is None:
-                self._place = TemporaryDirectory(prefix="crpbot-errands-", ignore_cleanup_errors=True)
-            folder = Path(self._place.name) / secrets.token_hex(16)
+                self._place = self._left.enter_context(place(ERRANDS))
+            folder = self._place / secrets.token_hex(16)
         folder.mkdir()
-        return folder
+        try:
+            yield folder
+        finally:
+            with self._changed:
+                started = folder.name in self._tasks
+            if not started:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def start(
         self,
@@ -182,7 +221,7 @@ class Errands:
 
         Args:
             kind: of it.
-            folder: of `new_folder`; it goes when the errand is forgotten, or was not taken.
+            folder: of `new_folder`; it goes when the errand is forgotten.
             name: of the file.
             command: that does the same on the command line.
             request: makes what the process is told, when it begins.
@@ -195,18 +234,14 @@ class Errands:
         errand = Errand(id=folder.name, kind=kind, name=name, command=command, created=int(time() * 1000))
         task = _Task(errand=errand, folder=folder, request=request, ended=ended)
         with self._changed:
-            full = self._stopped or len(self._queue) >= MOST_WAITING
-            if not full:
-                self._tasks[errand.id] = task
-                self._queue.append(task)
-                self._forget()
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name="errands", daemon=True)
-                    self._thread.start()
-                self._changed.notify_all()
-        if full:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise BusyError(f"at most {MOST_WAITING} errands may wait, found as many; come back in a minute")
+            self.check_room(kind)
+            self._tasks[errand.id] = task
+            self._queues[kind].append(task)
+            self._forget(kind)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="errands", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
         self.told()
         return errand
 
@@ -214,28 +249,29 @@ class Errands:
         """End what runs, forget everything, and take nothing more."""
         with self._changed:
             self._stopped = True
-            self._queue.clear()
+            for queue in self._queues.values():
+                queue.clear()
             if self._process is not None:
                 self._process.end()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(10)
-        if self._place is not None:
-            self._place.cleanup()
+        self._left.close()
 
-    def _forget(self) -> None:
-        """Forget the oldest ones that are over."""
-        for name in [name for name, task in self._tasks.items() if task.errand.over][: max(0, len(self._tasks) - KEPT)]:
+    def _forget(self, kind: Kind) -> None:
+        """Forget the oldest ones of a kind that are over."""
+        own = {name: task for name, task in self._tasks.items() if task.errand.kind == kind}
+        for name in [name for name, task in own.items() if task.errand.over][: max(0, len(own) - KEPT)]:
             shutil.rmtree(self._tasks.pop(name).folder, ignore_errors=True)
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._queue and not self._stopped:
+                while not any(self._queues.values()) and not self._stopped:
                     self._changed.wait()
                 if self._stopped:
                     return
-                task = self._queue.popleft()
+                task = next(queue for queue in self._queues.values() if queue).popleft()
                 task.began = monotonic()
                 task.errand = replace(task.errand, state="running")
             self.told()
@@ -249,9 +285,11 @@ class Errands:
                 found = {"state": "failed", "words": words}
             with self._changed:
                 task.errand = replace(task.errand, **found, seconds=round(monotonic() - task.began, 1))
-            with suppress(OSError):
+            try:
                 task.ended(task.errand)
-            self.told()
+                self.told()
+            except Exception as error:  # noqa: BLE001  likewise
+                sys.stderr.write(f"what came of an errand was not written down: {error!r}\n")
 
     def _run(self, task: _Task) -> Mapping[str, Any]:
         """Let a process do an errand, and return what came of it."""

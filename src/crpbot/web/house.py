@@ -12,8 +12,9 @@ import numpy as np
 
 from crpbot.dataset.drift import LastDay, deviations
 from crpbot.dataset.features.compute import compute_features
+from crpbot.disk import read_regular
 from crpbot.errors import CandleError, CrpbotError, RegistryError, printable
-from crpbot.live.health import TOO_OLD
+from crpbot.live.health import MOST_BYTES, TOO_OLD
 from crpbot.live.patience import Patience
 from crpbot.live.service import HEALTH, JOURNAL
 from crpbot.live.trail import read_trail, trail_file, trail_version
@@ -283,7 +284,7 @@ class House:
     def runtime(self) -> Runtime | None:
         """Return the last sign of life of the runtime; None where there never was one. One that cannot be read is a problem."""
         try:
-            plain = json.loads((self._live / HEALTH).read_text(encoding="utf-8"))
+            plain = json.loads(read_regular(self._live / HEALTH, most=MOST_BYTES))
             _check_times(plain["time"], plain["written"])
             markets, time = plain["markets"], int(plain["time"])
             problems = {printable(symbol): printable(str(one["problem"])) for symbol, one in markets.items() if one["problem"]}

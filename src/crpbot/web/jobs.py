@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from crpbot.cloud.jobs import Jobs as CloudJobs
-from crpbot.errors import CrpbotError
+from crpbot.cloud.jobs import Sent
 from crpbot.quality.report.html import section
 from crpbot.quality.report.page import figure
 from crpbot.quality.report.pictures import room
@@ -21,8 +21,8 @@ from crpbot.web.trainings import Pass, Training
 
 router = APIRouter()
 MOST_CLOUD = 100
-_MOST_TOLD = 2_000
-"""Epochs of a training in an answer: the last ones."""
+MOST_NETWORKS = 20
+"""Networks of an ensemble whose curves are drawn: the last ones."""
 _UNKNOWN = "a job must be one that the dashboard knows, found another; /jobs lists them"
 
 JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", description="as /api/jobs says it")]
@@ -60,7 +60,7 @@ class Work:
     Attributes:
         trainings: those at work first, then the newest.
         cloud: newest first.
-        cloud_words: why they cannot be told; empty where they can.
+        cloud_words: which of them cannot be told, and why; empty where all can.
         errands: of the dashboard, without what they found, newest first.
 
     """
@@ -83,16 +83,14 @@ def work(request: Request) -> Work:
     """Return all jobs of a home folder."""
     house = house_of(request)
     errands: Errands = request.app.state.errands
-    cloud: tuple[CloudJob, ...] = ()
-    words = ""
-    try:
-        cloud = tuple(_cloud_jobs(CloudJobs(house.setting.home)))
-    except (CrpbotError, OSError) as error:
-        words = str(error)
-    return Work(trainings=house.trainings.all(), cloud=cloud, cloud_words=words, errands=errands.all(brief=True))
+    sent, wrong = CloudJobs(house.setting.home).readable()
+    words = f"{wrong[0]} ({len(wrong) - 1} more are damaged)" if len(wrong) > 1 else "".join(wrong)
+    return Work(
+        trainings=house.trainings.all(), cloud=tuple(_cloud_jobs(sent)), cloud_words=words, errands=errands.all(brief=True)
+    )
 
 
-def _cloud_jobs(jobs: CloudJobs) -> list[CloudJob]:
+def _cloud_jobs(jobs: Sequence[Sent]) -> list[CloudJob]:
     return [
         CloudJob(
             name=sent.name,
@@ -105,7 +103,7 @@ def _cloud_jobs(jobs: CloudJobs) -> list[CloudJob]:
             attempt=sent.attempt,
             created=sent.created,
         )
-        for sent in sorted(jobs.all(), key=lambda one: -one.created)[:MOST_CLOUD]
+        for sent in sorted(jobs, key=lambda one: -one.created)[:MOST_CLOUD]
     ]
 
 
@@ -113,25 +111,36 @@ def pictures(epochs: Sequence[Pass]) -> Markup:
     """Return the loss curves of a training, as markup: those of the recipe, and what early stopping watches."""
     if not epochs:
         return Markup("")
-    members = sorted({one.member for one in epochs})
+    by_member: dict[int, list[Pass]] = {}
+    for one in epochs:
+        by_member.setdefault(one.member, []).append(one)
+    members = sorted(by_member)[-MOST_NETWORKS:]
+    epochs = [one for member in members for one in by_member[member]]
     last = max(5, *(one.epoch for one in epochs))
     span = (0.5, last + 0.5)
     both = [loss for one in epochs for loss in (one.training_loss, one.calibration_loss)]
     losses = Chart("Loss", "epoch", "loss of the recipe", span, room(both, above=0.3))
     watched = Chart("Log loss as served", "epoch", "nats", span, room([one.calibration_log_loss for one in epochs], above=0.3))
     for member in members:
-        own = [one for one in epochs if one.member == member]
+        own = by_member[member]
         xs, first = [float(one.epoch) for one in own], member == members[0]
         _curve(losses, xs, [one.training_loss for one in own], "down", "training rows" if first else "")
         _curve(losses, xs, [one.calibration_loss for one in own], "up", "calibration block" if first else "")
         _curve(watched, xs, [one.calibration_log_loss for one in own], "up", "calibration block" if first else "")
     several = f" One line for each of {len(members)} networks." if len(members) > 1 else ""
+    if len(by_member) > len(members):
+        several = f" One line for each of the last {len(members)} networks."
     best = min(epochs, key=lambda one: one.calibration_log_loss)
     found = (
         figure(losses, f"Lower is better; training rows with dropout, the calibration block without.{several}"),
         figure(watched, f"It stops the training early. The best so far: {best.calibration_log_loss:.4f} in epoch {best.epoch}."),
     )
     return Markup('<div class="pictures">{}</div>').format(Markup("".join(found)))  # noqa: S704  every text in it is escaped there
+
+
+def _drawn(request: Request, training: Training, epochs: tuple[Pass, ...]) -> Markup:
+    """Return the loss curves of a training, drawn when there is a new epoch."""
+    return house_of(request).kept.get(("losses", training.id), epochs, lambda: pictures(epochs))
 
 
 def _curve(chart: Chart, xs: Sequence[float], ys: Sequence[float], style: str, name: str) -> None:
@@ -146,7 +155,7 @@ def page(request: Request) -> HTMLResponse:
     drawn: dict[str, Markup] = {}
     for one in found.trainings:
         if one.state == "running" and len(drawn) < 3 and (seen := house_of(request).trainings.get(one.id)) is not None:
-            drawn[one.id] = pictures(seen[1])
+            drawn[one.id] = _drawn(request, *seen)
     return render(request, "jobs.html", work=found, drawn=drawn, runs=[str(one) for one in house_of(request).setting.runs])
 
 
@@ -163,7 +172,7 @@ def one_page(request: Request, job: JobId) -> HTMLResponse:
         "job.html",
         training=found[0],
         epochs=found[1],
-        drawn=pictures(found[1]),
+        drawn=_drawn(request, *found),
         report=None if judged is None else Markup(section(judged)),  # noqa: S704  the report escapes every text
     )
 
@@ -180,4 +189,4 @@ def job(request: Request, job: JobId) -> TrainingJob:
     found = house_of(request).trainings.get(job)
     if found is None:
         raise HTTPException(404, _UNKNOWN)
-    return TrainingJob(training=found[0], epochs=found[1][-_MOST_TOLD:])
+    return TrainingJob(training=found[0], epochs=found[1])

@@ -6,7 +6,6 @@ It ends when its standard input does: whoever started it is gone then, however t
 """
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -36,6 +35,7 @@ SYMBOLS = ("BTC-USD", "ETH-USD")
 THRESHOLD = 0.52
 """The demo speaks from here on, so that there is something to see; a real one needs 60 %."""
 LIVE, JOURNAL = "live", "replay.db"
+_REMOVE = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"
 _AGAIN = 60.0
 """Seconds between two signs of life when there is nothing left to play."""
 
@@ -74,8 +74,8 @@ def main(home: Path, speed: float, until: int) -> None:
 def _end_with_input(home: Path) -> None:
     while os.read(sys.stdin.fileno(), 1):  # not by its buffer, whose lock would be held when the interpreter ends
         pass
-    shutil.rmtree(home, ignore_errors=True)
-    os._exit(0)  # another thread cannot end the main one, and nothing is left to be kept
+    # Another thread cannot end the main one, which would write again into what is removed: another program takes our place.
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _REMOVE, str(home)])  # noqa: S606  our own words
 
 
 if __name__ == "__main__":

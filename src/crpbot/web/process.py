@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crpbot.disk import read_regular
 from crpbot.errors import printable
 from crpbot.web.child import ANSWER, OUT_OF_MEMORY
 
@@ -22,6 +23,16 @@ _LONGEST_ANSWER = 8 * MIB
 _TAIL = 64 * 1024
 """Bytes of what it has said that are looked at."""
 _SAID = ".said"
+_SHAPE: Mapping[str, Any] = {
+    "state": str,
+    "words": str,
+    "passed": bool | None,
+    "stage": str | None,
+    "audit": dict | None,
+    "judgement": dict | None,
+}
+"""What an answer may say."""
+STATES = ("done", "refused", "failed")
 _PASSED_ON = (
     *("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
     *("SYSTEMROOT", "WINDIR"),
@@ -59,6 +70,7 @@ class Process:
 
     def __init__(self, request: Mapping[str, Any], folder: Path, *, command: Sequence[str] = CHILD) -> None:
         self._folder = folder
+        (folder / ANSWER).unlink(missing_ok=True)
         with (folder / _SAID).open("wb") as said:
             self._process = subprocess.Popen(  # noqa: S603  our own command
                 command,
@@ -99,14 +111,11 @@ class Process:
             self._process.communicate()
 
     def _answer(self) -> Mapping[str, Any] | None:
-        file = self._folder / ANSWER
         try:
-            if file.stat().st_size > _LONGEST_ANSWER:
-                return None
-            plain = json.loads(file.read_bytes())
-        except (OSError, ValueError):
+            plain = json.loads(read_regular(self._folder / ANSWER, most=_LONGEST_ANSWER))
+        except (OSError, ValueError, RecursionError):
             return None
-        return plain if isinstance(plain, dict) else None
+        return plain if _is_answer(plain) else None
 
     def _ended(self, code: int | None, limits: Limits) -> Mapping[str, Any]:
         """Return what is to be said of a process that ended without an answer."""
@@ -126,6 +135,16 @@ class Process:
         with file.open("rb") as found:
             found.seek(max(0, file.stat().st_size - _TAIL))
             return found.read().decode(errors="replace")
+
+
+def _is_answer(plain: object) -> bool:
+    """Return whether that is an answer: its state, its words, and nothing that is none of ours."""
+    return (
+        isinstance(plain, dict)
+        and {"state", "words"} <= plain.keys() <= _SHAPE.keys()
+        and plain["state"] in STATES
+        and all(isinstance(value, _SHAPE[name]) for name, value in plain.items())
+    )
 
 
 def clean_environment(folder: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """What `crpbot serve` starts: one process that listens, on a home folder or on the demo."""
 
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from crpbot.errors import CrpbotError
+from crpbot.web.place import sweep
 from crpbot.web.setting import Setting, read_token
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
     from crpbot.web.connection import Connection  # noqa: PLC0415  likewise
     from crpbot.web.security import MOST_HEAD  # noqa: PLC0415  likewise
 
+    sweep()
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
                 told(f"http://{_shown(setting.host)}:{listener.getsockname()[1]}")
-                Thread(target=_warm, args=(app.state.house,), daemon=True).start()
+                warming.start()
 
     family = socket.AF_INET6 if ":" in setting.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -50,7 +54,8 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
             raise CrpbotError(
                 f"the dashboard must be able to listen on {setting.host}:{setting.port}, found: {error}; choose another --port"
             ) from None
-        app = make_app(setting)
+        app, ended = make_app(setting), threading.Event()
+        warming = threading.Thread(target=_warm, args=(app.state.house, ended), daemon=True)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -63,15 +68,44 @@ def serve(setting: Setting, *, told: Callable[[str], object] = lambda _: None) -
             h11_max_incomplete_event_size=MOST_HEAD,
             limit_concurrency=1_000,
         )
-        Server(config).run(sockets=[listener])
+        try:
+            Server(config).run(sockets=[listener])
+        finally:
+            ended.set()
+            if warming.is_alive():
+                warming.join()  # an interpreter that ends while Polars is at work is aborted
 
 
-def _warm(house: "House") -> None:
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block as an error would, so that nothing is left behind, and end the program after it.
+
+    What waits for the end may take seconds, and is not cut short by a second one.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main one
+        yield
+        return
+    ours = (signal.SIGINT, signal.SIGTERM)
+
+    def end(*_: object) -> None:
+        for one in ours:
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    before = {one: signal.signal(one, end) for one in ours}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _warm(house: "House", ended: threading.Event) -> None:
     """Do once, while nobody looks yet, what takes long."""
     from crpbot.web import data  # noqa: PLC0415  an extra
 
     with suppress(CrpbotError, OSError):
-        data.warm(house)
+        data.warm(house, ended)
 
 
 def _shown(host: str) -> str:

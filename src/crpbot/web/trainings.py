@@ -9,22 +9,29 @@ import os
 import threading
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from crpbot.disk import open_regular, read_regular
 from crpbot.model.folder import PARTIAL, PROGRESS
 from crpbot.quality.report import plain as read
 
-DONE = "training.jsonl"
+DONE, JUDGED = "training.jsonl", "diagnosis.json"
 MOST_SHOWN = 100
 """Trainings that are told of, newest first."""
 _DEEPEST, _MOST_FOLDERS = 6, 2_000
 """How far is looked for them."""
 _LOOK = 5.0
 """Seconds between two looks for new ones."""
-_MOST_BYTES = 8 * 2**20
+_MOST_BYTES = 2 * 2**20
+"""Of the end of a file that tells of epochs; two thousand of them have a quarter of that."""
+_MOST_LINES = 8_000
+MOST_EPOCHS = 2_000
+"""The newest epochs of a training are told of."""
+_MOST_JUDGED = 8 * 2**20
+"""Bytes of a diagnosis."""
 _QUIET = 600.0
 """Seconds without an epoch, and four times its longest one, after which a training is thought to be cut off."""
 
@@ -87,6 +94,10 @@ class Training:
     words: str
 
 
+_Read = tuple[Training, tuple[Pass, ...], float]
+"""A training, its newest epochs, and how many seconds it may be silent before it is thought to be cut off."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """A folder in which a model is, or is being, made."""
@@ -114,7 +125,7 @@ class Trainings:
         self._lock = threading.Lock()
         self._found: tuple[_Place, ...] = ()
         self._looked = -_LOOK
-        self._read: dict[Path, tuple[int | None, tuple[Training, tuple[Pass, ...]]]] = {}
+        self._read: dict[Path, tuple[Hashable, _Read]] = {}
 
     def version(self) -> Hashable:
         """Return what changes when a training does."""
@@ -136,15 +147,16 @@ class Trainings:
         return None if place is None or place.file.name != DONE else _judged(place.folder)
 
     def _training(self, place: _Place) -> tuple[Training, tuple[Pass, ...]]:
-        """Read a training; one that is done is read once."""
-        if place.file.name != DONE:
-            return read_training(place.id, place.root, place.folder, place.file)
-        version = _touched(place.file)
+        """Return a training as it is by now; its files are read when they have changed."""
+        version = _stamp(place.file), _stamp(place.folder / JUDGED)
         known = self._read.get(place.file)
         if known is None or known[0] != version:
             known = (version, read_training(place.id, place.root, place.folder, place.file))
             self._read[place.file] = known
-        return known[1]
+        training, passes, patience = known[1]
+        if training.state == "running" and time.time() - training.touched / 1000 > patience:
+            training = replace(training, state="quiet")
+        return training, passes
 
     def _places(self) -> tuple[_Place, ...]:
         with self._lock:
@@ -152,6 +164,8 @@ class Trainings:
                 places = [place for root in self._folders for place in _look(root)]
                 self._found = tuple(sorted(places, key=lambda place: -place.touched)[:MOST_SHOWN])
                 self._looked = time.monotonic()
+                shown = {place.file for place in self._found}
+                self._read = {file: known for file, known in self._read.items() if file in shown}
             elif any(not place.file.exists() for place in self._found if place.file.name == PROGRESS):
                 self._looked = -_LOOK  # one has ended: look again the next time
             return self._found
@@ -183,7 +197,7 @@ def _inside(folder: Path) -> dict[str, bool]:
 
 
 def _is_in(file: Path, inside: dict[str, bool]) -> bool:
-    return file.name in inside if file.name == DONE else inside.get(PARTIAL, False) and file.is_file()
+    return inside.get(PARTIAL if file.name == PROGRESS else DONE) is (file.name == PROGRESS) and file.is_file()
 
 
 def _touched(file: Path) -> int | None:
@@ -193,8 +207,20 @@ def _touched(file: Path) -> int | None:
         return None
 
 
-def read_training(name: str, root: Path, folder: Path, file: Path) -> tuple[Training, tuple[Pass, ...]]:
-    """Return a training and its epochs, as its file says; a line that is none is left out, and so is half a line."""
+def _stamp(file: Path) -> Hashable:
+    """Return what changes when a file does."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def read_training(name: str, root: Path, folder: Path, file: Path) -> _Read:
+    """Return a training and its newest epochs, as its file says, and how long it may be silent.
+
+    A line that is none is left out, and so is half a line.
+    """
     lines = list(_lines(file))
     passes = tuple(one for line in lines if (one := _pass(line)) is not None)
     at_work = file.name == PROGRESS
@@ -203,13 +229,12 @@ def read_training(name: str, root: Path, folder: Path, file: Path) -> tuple[Trai
     last = passes[-1] if passes else None
     own = [one for one in passes if last is not None and one.member == last.member]
     touched = (_touched(file) or 0) / 1e9
-    quiet = at_work and time.time() - touched > max(_QUIET, 4 * _longest(passes))
     seed = read.real(about, "seed")
     below = folder.relative_to(root).as_posix()
     training = Training(
         id=name,
         name=folder.name if below == "." else below,
-        state="done" if not at_work else "quiet" if quiet else "running",
+        state="running" if at_work else "done",
         symbol=read.text(about, "symbol")[:50],
         recipe=read.text(about, "recipe")[:50],
         seed=None if seed is None else int(seed),
@@ -225,16 +250,20 @@ def read_training(name: str, root: Path, folder: Path, file: Path) -> tuple[Trai
         sha256=read.text(about, "sha256")[:64],
         words=read.text(judged, "words", "headline"),
     )
-    return training, passes
+    return training, passes[-MOST_EPOCHS:], max(_QUIET, 4 * _longest(passes))
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the first line, which tells what is trained, and the newest ones."""
     try:
-        with file.open("rb") as found:
+        with open_regular(file) as found:
+            first = found.readline(_MOST_BYTES)
+            rest = max(len(first), found.seek(0, os.SEEK_END) - _MOST_BYTES)
+            found.seek(rest)
             content = found.read(_MOST_BYTES)
     except OSError:
         return
-    for raw in content.splitlines():
+    for raw in [first, *content.splitlines()[-_MOST_LINES:]]:
         try:
             line = json.loads(raw)
         except (ValueError, RecursionError):
@@ -246,7 +275,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 def _pass(line: dict[str, Any]) -> Pass | None:
     names = ("epoch", "of", "member", "training_loss", "calibration_loss", "calibration_log_loss", "rows_per_second")
     numbers = {name: read.real(line, name) for name in names}
-    if any(number is None for number in numbers.values()) or not 0 < (numbers["epoch"] or 0) < 1e6:
+    if any(number is None for number in numbers.values()) or not all(-1 < (numbers[name] or 0) < 1e6 for name in names[:3]):
         return None
     whole = {name: int(numbers.pop(name) or 0) for name in names[:3]}
     return Pass(**whole, **numbers, best=line.get("best") is True, seconds=read.real(line, "seconds"))  # type: ignore[arg-type]
@@ -261,8 +290,7 @@ def _longest(passes: Sequence[Pass]) -> float:
 def _judged(folder: Path) -> dict[str, Any] | None:
     """Return the `diagnosis.json` in a model folder; None where there is none that can be read."""
     try:
-        with (folder / "diagnosis.json").open("rb") as found:
-            plain = json.loads(found.read(_MOST_BYTES))
+        plain = json.loads(read_regular(folder / JUDGED, most=_MOST_JUDGED))
     except (OSError, ValueError, RecursionError):
         return None
     return plain if isinstance(plain, dict) else None
