@@ -114,6 +114,25 @@ def test_a_replayed_candle_is_on_every_page_that_lives_within_two_seconds(chrome
         expect(page.locator("#chart-words")).not_to_have_text(words)
 
 
+def test_a_page_in_the_background_holds_no_line_and_is_up_to_date_when_it_comes_back(chrome: Browser, address: str) -> None:
+    """A browser has six lines to a server: the seventh page would never load."""
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with looking(chrome, address) as first:
+        pages = [first.context.new_page() for _ in range(7)]
+        for page in pages:
+            page.goto("/")
+            expect(page.locator("#line")).to_have_attribute("data-state", "open")
+            page.evaluate(hide, arg=True)
+            expect(page.locator("#line")).to_have_text("paused")
+        before = pages[0].locator('[data-close="BTC-USD"]').inner_text()
+        pages[0].evaluate(hide, arg=False)
+        expect(pages[0].locator("#line")).to_have_text("live")
+        expect(pages[0].locator('[data-close="BTC-USD"]')).not_to_have_text(before)
+
+
 def test_a_signal_is_drawn_and_told(chrome: Browser, address: str) -> None:
     with looking(chrome, address) as page:
         page.goto("/signals?symbol=BTC-USD")

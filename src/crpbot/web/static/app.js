@@ -122,11 +122,23 @@ function listen() {
   }
 }
 
+/** Listen while somebody looks: a browser holds six lines to a server, and pages in the background would take them all. */
+function look() {
+  if (!document.hidden) {
+    if (!source) listen();
+    return;
+  }
+  source?.close();
+  source = null;
+  state("waiting", "paused");
+}
+
+document.addEventListener("visibilitychange", look);
 addEventListener("pagehide", () => {
   source?.close();
   source = null;
 });
 addEventListener("pageshow", (event) => {
-  if (event.persisted) listen();
+  if (event.persisted) look();
 });
-listen();
+look();
