@@ -32,7 +32,7 @@ _SHAPE: Mapping[str, Any] = {
     "judgement": dict | None,
 }
 """What an answer may say."""
-STATES = ("done", "refused", "failed")
+_STATES = ("done", "refused", "failed")
 _PASSED_ON = (
     *("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
     *("SYSTEMROOT", "WINDIR"),
@@ -142,7 +142,7 @@ def _is_answer(plain: object) -> bool:
     return (
         isinstance(plain, dict)
         and {"state", "words"} <= plain.keys() <= _SHAPE.keys()
-        and plain["state"] in STATES
+        and plain["state"] in _STATES
         and all(isinstance(value, _SHAPE[name]) for name, value in plain.items())
     )
 
