@@ -33,7 +33,7 @@ def test_every_answer_is_one_that_the_description_knows(address: str) -> None:
         operation = found.ok()
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+        @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
         def fuzz(case: schemathesis.Case) -> None:
             nonlocal asked
             asked += 1
