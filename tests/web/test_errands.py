@@ -255,7 +255,7 @@ OWNER = "import sys; from crpbot.web.place import ERRANDS, place\nwith place(ERR
 
 
 def test_the_place_of_a_server_that_was_killed_is_gone_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And that of one that lives is not, nor what somebody else has put there under such a name."""
+    """And that of one that lives is not, nor what somebody else has put there under such a name, nor one without a lock."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "mine").mkdir()
@@ -265,6 +265,8 @@ def test_the_place_of_a_server_that_was_killed_is_gone_with_the_next_one(tmp_pat
         subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
+    unlocked = tmp_path / f"{ERRANDS}older"
+    unlocked.mkdir()
     dead, living = (Path(owner.stdout.readline().strip()) for owner in owners)
     (dead / "a").mkdir()
     owners[0].kill()
@@ -274,4 +276,4 @@ def test_the_place_of_a_server_that_was_killed_is_gone_with_the_next_one(tmp_pat
     assert not dead.exists()
     assert living.exists()
     owners[1].communicate("\n", timeout=10)
-    assert sorted(tmp_path.rglob("*")) == [link, tmp_path / "mine"]
+    assert sorted(tmp_path.rglob("*")) == [link, unlocked, tmp_path / "mine"]

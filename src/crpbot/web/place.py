@@ -34,7 +34,7 @@ def sweep() -> None:
     for prefix in (ERRANDS, DEMO):
         for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
             with suppress(OSError):
-                if not _is_ours(folder):
+                if not _is_ours(folder) or not (folder / LOCK).exists():  # without a lock nobody knows whose it is
                     continue
                 with locked(folder / LOCK) as abandoned:
                     if abandoned:
