@@ -79,7 +79,7 @@ def test_the_generated_markets_reach_every_outcome_and_every_order() -> None:
     """The comparison above is worth what its markets bring up."""
     seen: set[tuple[str, str]] = set()
 
-    @settings(max_examples=60)
+    @settings(max_examples=300)
     @given(drawn=followed())
     def collect(drawn: tuple) -> None:
         market, rows, sign, inputs, preset, rules, timing = drawn

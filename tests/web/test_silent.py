@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
-import httpx
+import httpx2 as httpx
 import pytest
 from live.worlds import promoted
 from models import market
