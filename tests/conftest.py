@@ -30,6 +30,7 @@ LONGEST = (
     "cloud/test_commands",
     "cloud/test_worker",
     "test_truth",
+    "web/test_story",
 )
 """Files that take minutes; they come first, since a file is done by one worker and the other one would wait for it in the end."""
 

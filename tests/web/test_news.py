@@ -103,6 +103,7 @@ def test_a_page_whose_server_was_away_is_brought_up_to_date(page: Page, home: Pa
 def test_a_page_that_comes_back_by_the_back_button_listens_again_and_is_brought_up_to_date(page: Page, home: Path) -> None:
     with listening(setting(home)) as where:
         look_at_signals(page, where)
+        page.wait_for_timeout(1_500)  # what was told before has been looked at
         page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
         say(home, 40)
         page.wait_for_timeout(600)
