@@ -16,9 +16,11 @@ from crpbot.market.check import check_file
 from crpbot.market.files import frame_of, write_candles
 from crpbot.market.synthetic import make_market
 from crpbot.registry.registry import Registry
-from crpbot.signals.signal import newest_signal
+from crpbot.signals.signal import _newest, newest_signal
 from crpbot.web.data import Data, Hole, span_picture
+from crpbot.web.house import House
 from crpbot.web.render import drift_bar
+from crpbot.web.setting import Setting
 
 pytestmark = pytest.mark.slow
 NOW = int(market().time[-1]) + 3 * MINUTE
@@ -39,6 +41,18 @@ def holed() -> Candles:
     start = int(whole.time[0])
     gone = {start + MINUTE * i for i in (*range(500, 800), *range(1_000, 1_020), 2_000)}
     return without(whole, gone)
+
+
+def test_the_drift_is_that_which_a_signal_goes_by_also_across_a_gap(home: Path, tmp_path: Path) -> None:
+    last = int(market().time[-1])
+    candles = without(market(), {last - MINUTE * i for i in range(600, 630)})
+    write_candles(candles, tmp_path / "BTC-USD.parquet")
+    house = House(Setting(home=home, now=lambda: NOW, candles=str(tmp_path)))
+    (entry,) = house.entries()
+    heard = _newest(house.speaker(entry), candles)
+    assert not isinstance(heard, str)
+    name, away = house.drifts(entry)[0]
+    assert (name, away) == (heard.drift[0], pytest.approx(heard.drift[1], rel=1e-6))
 
 
 def test_gaps_are_those_that_the_check_finds_the_largest_first(tmp_path: Path) -> None:

@@ -266,10 +266,13 @@ class House:
 
         def look() -> tuple[tuple[str, float], ...]:
             speaker = self.speaker(entry)
-            recent = self.candles(entry.symbol, count=_DAY + speaker.feature_set.warm_up)
-            found = compute_features(recent, speaker.feature_set)
+            gap = 0 if speaker.recipe is None else speaker.recipe.features.max_gap_minutes
+            known = self.candles(entry.symbol, count=_DAY + speaker.feature_set.memory)
+            *_, last = known.segments(max_gap_minutes=gap)  # a day begins anew after a gap, as it does live
+            recent = known[last]
+            found = compute_features(recent, speaker.feature_set, max_gap_minutes=gap)
             day = LastDay()
-            for row, x in zip(found.rows.tolist(), found.values, strict=True):
+            for row, x in zip(found.rows[-_DAY:].tolist(), found.values[-_DAY:], strict=True):
                 day.take(int(recent.time[row]), x)
             later, scaling = day.mean(), speaker.weights.normalizer
             if later is None or scaling is None:
