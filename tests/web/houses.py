@@ -48,6 +48,16 @@ def log_in(browser: TestClient, token: str = TOKEN) -> None:
     assert answer.status_code == 303, answer.text
 
 
+def ended(browser: TestClient, page: str, *, calls: str = "errands") -> dict:
+    """Return an errand, by the address of its page, once nothing more comes of it."""
+    for _ in range(1_200):
+        found = browser.get(f"/api/{calls}/{page.rpartition('/')[2]}").json()
+        if found["state"] not in {"waiting", "running"}:
+            return found
+        sleep(0.05)
+    raise AssertionError(found)
+
+
 def word(browser: TestClient, page: str) -> str:
     """Return the word that the forms of a page bring along."""
     text = browser.get(page).text

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from fastapi.testclient import TestClient
 from live.worlds import promoted
 from models import market
 from shell import crpbot
-from web.houses import TOKEN, ask, log_in, word
+from web.houses import TOKEN, ask, ended, log_in, word
 
 from crpbot.market.candles import MINUTE
 from crpbot.market.files import write_candles
@@ -49,15 +48,6 @@ def browser(home: Path, made: Path) -> Iterator[TestClient]:
 
 def send(browser: TestClient, path: str, **fields: str) -> object:
     return browser.post(path, data={"csrf": word(browser, "/diagnose"), **fields})
-
-
-def ended(browser: TestClient, page: str) -> dict:
-    for _ in range(1_200):
-        found = browser.get(f"/api/errands/{page.rpartition('/')[2]}").json()
-        if found["state"] not in {"waiting", "running"}:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(found)
 
 
 def stages(home: Path) -> dict[str, str]:

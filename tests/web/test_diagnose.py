@@ -14,7 +14,7 @@ import torch
 from fastapi.testclient import TestClient
 from hostile import HOSTILE, MARK, saved
 from models import ensemble, market
-from web.houses import TOKEN, ask, listening, word
+from web.houses import TOKEN, ask, ended, listening, word
 
 from crpbot.market.files import write_candles
 from crpbot.model.pt_file import save_checkpoint
@@ -53,21 +53,12 @@ def drop(browser: TestClient, content: bytes, name: str = NAME, **fields: str) -
     return answer.headers["location"]
 
 
-def ended(browser: TestClient, page: str) -> dict:
-    for _ in range(600):
-        found = browser.get(f"/api/diagnoses/{page.rpartition('/')[2]}").json()
-        if found["state"] not in {"waiting", "running"}:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(found)
-
-
 def test_two_files_are_dropped_at_once_and_both_get_their_report(browser: TestClient, checkpoint: bytes) -> None:
     first, second = drop(browser, checkpoint), drop(browser, b"hello", "other.pt")
     assert first != second
     page = browser.get(first)
     assert 'data-live="jobs"' in page.text
-    found = ended(browser, first)
+    found = ended(browser, first, calls="diagnoses")
     assert (found["state"], found["passed"]) == ("done", False)
     assert found["command"].startswith(f"crpbot diagnose {NAME} --candles ")
     assert found["judgement"]["model"]["symbol"] == "BTC-USD"
@@ -78,7 +69,7 @@ def test_two_files_are_dropped_at_once_and_both_get_their_report(browser: TestCl
     report = browser.get(f"{first}/report.html")
     assert report.headers["content-disposition"] == 'attachment; filename="report.html"'
     assert "<h1>" in report.text
-    assert ended(browser, second)["state"] == "refused"
+    assert ended(browser, second, calls="diagnoses")["state"] == "refused"
     assert [one["name"] for one in browser.get("/api/diagnoses").json()] == ["other.pt", NAME]
 
 
@@ -86,7 +77,7 @@ def test_what_a_file_says_stays_text(browser: TestClient) -> None:
     bad = "<script>alert(1)</script>"
     header = {"fc1.weight": torch.zeros(3, 1), "fc1.bias": torch.zeros(3), "feature_columns": [bad]}
     page = drop(browser, saved(header), f"{bad}.pt")
-    assert bad in ended(browser, page)["words"]
+    assert bad in ended(browser, page, calls="diagnoses")["words"]
     for text in (browser.get(page).text, browser.get("/diagnose").text, browser.get("/jobs").text):
         assert bad not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in browser.get(page).text
@@ -95,7 +86,7 @@ def test_what_a_file_says_stays_text(browser: TestClient) -> None:
 @pytest.mark.parametrize("kind", ["call-in-zip", "zip-bomb", "huge-tensor"])
 def test_a_hostile_file_is_refused_in_a_sentence_and_never_runs(browser: TestClient, kind: str) -> None:
     content, words = HOSTILE[kind]
-    found = ended(browser, drop(browser, content, "a.pt"))
+    found = ended(browser, drop(browser, content, "a.pt"), calls="diagnoses")
     assert found["state"] == "refused"
     assert words in found["words"]
     assert found["words"].startswith("a.pt"), "no path of this machine is told"
@@ -103,7 +94,7 @@ def test_a_hostile_file_is_refused_in_a_sentence_and_never_runs(browser: TestCli
 
 
 def test_a_page_that_calls_itself_a_checkpoint_is_none(browser: TestClient) -> None:
-    found = ended(browser, drop(browser, b"<html><script>alert(1)</script></html>", "page.onnx"))
+    found = ended(browser, drop(browser, b"<html><script>alert(1)</script></html>", "page.onnx"), calls="diagnoses")
     assert found["state"] == "refused"
 
 

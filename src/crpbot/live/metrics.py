@@ -29,17 +29,32 @@ def read_token(host: str, environ: Mapping[str, str]) -> str | None:
     """
     if is_loopback(host):
         return None
-    file = environ.get(TOKEN_FILE)
-    try:
-        token = Path(file).read_text(encoding="utf-8").strip() if file else environ.get(TOKEN, "")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CrpbotError(f"{TOKEN_FILE} must name a file with the token, found {type(error).__name__}; check the path") from None
+    token = token_in(environ, TOKEN, TOKEN_FILE)
     if len(token) < LEAST:
         raise CrpbotError(
             f"metrics that others can reach need a token of at least {LEAST} characters, found "
             f"{'a shorter one' if token else 'none'}; set {TOKEN} or {TOKEN_FILE}, or listen on 127.0.0.1"
         )
     return token
+
+
+def token_in(environ: Mapping[str, str], token: str, token_file: str) -> str:
+    """Return the token that the environment holds, or a file that it names; empty where there is neither.
+
+    Args:
+        environ: of this process.
+        token: name of the variable that holds it.
+        token_file: name of the one that names a file.
+
+    Raises:
+        CrpbotError: the file cannot be read.
+
+    """
+    file = environ.get(token_file)
+    try:
+        return Path(file).read_text(encoding="utf-8").strip() if file else environ.get(token, "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CrpbotError(f"{token_file} must name a file with the token, found {type(error).__name__}; check the path") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -12,11 +12,12 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from crpbot.errors import CrpbotError, RegistryError
-from crpbot.market.files import SYMBOL, check_symbol
+from crpbot.market.files import check_symbol
 from crpbot.model.loading import file_sha256
 from crpbot.registry.entries import Entry
 from crpbot.registry.registry import user_name
 from crpbot.web.audit import note, write
+from crpbot.web.candles import Symbol
 from crpbot.web.diagnose import CsrfField, ErrandId, candles_words, command, errand_of, errands_of
 from crpbot.web.errands import Errand
 from crpbot.web.login import meant, trusted
@@ -33,7 +34,6 @@ _REFUSALS: Mapping[int | str, dict[str, Any]] = {
 }
 
 Sha256 = Annotated[str, InPath(pattern=r"^[0-9a-f]{12,64}$", description="digest of a model, or the first 12 characters or more")]
-Symbol = Annotated[str, InPath(pattern=f"^{SYMBOL.pattern}$", description="of a market")]
 ReasonField = Annotated[str, Form(max_length=LONGEST_REASON)]
 
 

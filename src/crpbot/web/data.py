@@ -3,11 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request
-from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -16,10 +14,11 @@ from crpbot.errors import CrpbotError
 from crpbot.live.trail import read_trail
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.check import MEANINGS, Checked, check_columns, check_file
-from crpbot.market.files import COLUMNS, SYMBOL, find_candles
+from crpbot.market.files import COLUMNS, find_candles
 from crpbot.registry.entries import Entry
 from crpbot.signals.ensemble import THRESHOLD
 from crpbot.signals.signal import newest_signal
+from crpbot.web.candles import Symbol
 from crpbot.web.house import House
 from crpbot.web.refusal import NOT_FOUND, REFUSED
 from crpbot.web.render import house_of, render
@@ -359,7 +358,7 @@ def every(request: Request) -> tuple[Data, ...]:
 
 
 @router.get("/api/data/{symbol}", tags=["data"], responses=REFUSED | NOT_FOUND)
-def one(request: Request, symbol: Annotated[str, InPath(pattern=f"^{SYMBOL.pattern}$")]) -> Data:
+def one(request: Request, symbol: Symbol) -> Data:
     """Return how the candles of one market are."""
     house = house_of(request)
     if symbol not in house.symbols():

@@ -12,7 +12,7 @@ import numpy as np
 
 from crpbot.dataset.drift import LastDay, deviations
 from crpbot.dataset.features.compute import compute_features
-from crpbot.disk import read_regular
+from crpbot.disk import read_regular, stamp
 from crpbot.errors import CandleError, CrpbotError, RegistryError, printable
 from crpbot.live.health import MOST_BYTES, TOO_OLD
 from crpbot.live.patience import Patience
@@ -89,18 +89,18 @@ class House:
         """Return what changes whenever something does, by kind: `models`, `candles`, `signals`, `health`, `jobs`."""
         home = self.setting.home
         return {
-            "models": _stamp(home / "registry" / "ledger.jsonl"),
+            "models": stamp(home / "registry" / "ledger.jsonl"),
             "candles": trail_version(self.trail),
             "signals": self.journal_version(),
-            "health": _stamp(self._live / HEALTH),
-            "jobs": (self.trainings.version(), _stamp(home / "cloud" / "jobs")),
+            "health": stamp(self._live / HEALTH),
+            "jobs": (self.trainings.version(), stamp(home / "cloud" / "jobs")),
         }
 
     def journal_version(self) -> Hashable:
         """Return what changes when the journal does; of a server it is a clock of two seconds."""
         file = self.journal_file
         if file is not None:
-            return _stamp(file), _stamp(file.with_name(file.name + "-wal"))
+            return stamp(file), stamp(file.with_name(file.name + "-wal"))
         return self.setting.now() // 2_000
 
     # Models
@@ -117,7 +117,7 @@ class House:
             RegistryError: the ledger was altered.
 
         """
-        return self.kept.get("lines", _stamp(self.registry.path), lambda: tuple(map(_readable, self.registry.lines())))
+        return self.kept.get("lines", stamp(self.registry.path), lambda: tuple(map(_readable, self.registry.lines())))
 
     def entries(self) -> tuple[Entry, ...]:
         """Return every model that the registry knows, live ones first."""
@@ -125,7 +125,7 @@ class House:
         def read() -> tuple[Entry, ...]:
             return tuple(map(_readable, self.registry.entries(every=True)))
 
-        return self.kept.get("entries", _stamp(self.registry.path), read)
+        return self.kept.get("entries", stamp(self.registry.path), read)
 
     def entry(self, sha256: str) -> Entry | None:
         """Return the model with that digest, or with that beginning of one, of at least 12 characters."""
@@ -228,7 +228,7 @@ class House:
 
     def heard(self, symbol: str) -> Candles:
         """Return the newest candles that the runtime has taken; none where it never took any."""
-        version = _stamp(trail_file(self.trail, check_symbol(symbol)))
+        version = stamp(trail_file(self.trail, check_symbol(symbol)))
         return self.kept.get(("trail", symbol), version, lambda: read_trail(self.trail, symbol))
 
     def known_until(self) -> int:
@@ -335,12 +335,3 @@ def _joined(older: Candles, newer: Candles) -> Candles:
         return newer if len(newer) else older
     names = ("time", "open", "high", "low", "close", "volume")
     return Candles(*(np.concatenate([getattr(older, name), getattr(newer, name)]) for name in names))
-
-
-def _stamp(path: Path) -> Hashable:
-    """Return what changes when a file does."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from crpbot.errors import CrpbotError
 from crpbot.quality.report.html import section
 from crpbot.registry.ledger import Line
+from crpbot.web.ledger import Symbol
 from crpbot.web.model import Model, Whole, back, content, files_of, in_short, known, last_judged, measured, whole
 from crpbot.web.refusal import NOT_FOUND, REFUSED
 from crpbot.web.render import house_of, render
@@ -18,7 +19,6 @@ router = APIRouter()
 MOST = 500
 """Models on one page: retraining every day leaves many, of which nobody reads more at once."""
 _TYPES: Mapping[str, str] = {"toml": "text/plain", "json": "application/json", "html": "text/html"}
-Symbol = Annotated[str, Query(max_length=41, description="of one market; empty for all")]
 
 
 @router.get("/models", response_class=HTMLResponse, include_in_schema=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crpbot.errors import CrpbotError
-from crpbot.live.metrics import LEAST, is_loopback
+from crpbot.live.metrics import LEAST, is_loopback, token_in
 from crpbot.signals.ensemble import THRESHOLD
 
 TOKEN, TOKEN_FILE = "CRPBOT_WEB_TOKEN", "CRPBOT_WEB_TOKEN_FILE"
@@ -55,11 +55,7 @@ def read_token(host: str, environ: Mapping[str, str] = os.environ) -> str | None
         CrpbotError: others could reach it and there is none, or it is too short to be safe, or its file cannot be read.
 
     """
-    file = environ.get(TOKEN_FILE)
-    try:
-        token = Path(file).read_text(encoding="utf-8").strip() if file else environ.get(TOKEN, "").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CrpbotError(f"{TOKEN_FILE} must name a file with the token, found {type(error).__name__}; check the path") from None
+    token = token_in(environ, TOKEN, TOKEN_FILE).strip()
     if not token and is_loopback(host):
         return None
     if len(token) < LEAST:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from crpbot.disk import open_regular, read_regular
+from crpbot.disk import open_regular, read_regular, stamp
 from crpbot.model.folder import PARTIAL, PROGRESS
 from crpbot.quality.report import plain as read
 
@@ -148,7 +148,7 @@ class Trainings:
 
     def _training(self, place: _Place) -> tuple[Training, tuple[Pass, ...]]:
         """Return a training as it is by now; its files are read when they have changed."""
-        version = _stamp(place.file), _stamp(place.folder / JUDGED)
+        version = stamp(place.file), stamp(place.folder / JUDGED)
         known = self._read.get(place.file)
         if known is None or known[0] != version:
             known = (version, read_training(place.id, place.root, place.folder, place.file))
@@ -205,15 +205,6 @@ def _touched(file: Path) -> int | None:
         return file.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _stamp(file: Path) -> Hashable:
-    """Return what changes when a file does."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read_training(name: str, root: Path, folder: Path, file: Path) -> _Read:
