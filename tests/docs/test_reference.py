@@ -96,7 +96,7 @@ def test_what_the_command_line_shows_is_what_the_page_shows() -> None:
     for name, function in every_command():
         shown = CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=200).stdout
         for row in parameters(function):
-            first = re.match(r"\| `(-?-?[\w-]+)", row)
+            first = re.match(r"\| `\[?(-{0,2}[\w-]+)", row)
             assert first is not None
             assert first[1].lower() in shown.lower(), f"{name}: {row}"
 
