@@ -12,6 +12,7 @@ import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
@@ -56,7 +57,7 @@ def pages() -> dict[str, str]:
 
 def row(*cells: str) -> str:
     """Return one line of a table; a bar inside a cell would end it."""
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 
 
 def head(*names: str) -> str:
@@ -65,7 +66,9 @@ def head(*names: str) -> str:
 
 
 def code(text: object) -> str:
-    """Return a piece of code; nothing of nothing."""
+    """Return a piece of code; nothing of nothing. In backticks a bar cannot be written so that every reader shows it."""
+    if "|" in str(text):
+        return f"<code>{escape(str(text), quote=False)}</code>"
     return f"`{text}`" if str(text) else ""
 
 

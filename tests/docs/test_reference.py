@@ -96,7 +96,7 @@ def test_what_the_command_line_shows_is_what_the_page_shows() -> None:
     for name, function in every_command():
         shown = CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=200).stdout
         for row in parameters(function):
-            first = re.match(r"\| `\[?(-{0,2}[\w-]+)", row)
+            first = re.match(r"\| (?:`|<code>)\[?(-{0,2}[\w-]+)", row)
             assert first is not None
             assert first[1].lower() in shown.lower(), f"{name}: {row}"
 
@@ -118,6 +118,23 @@ def test_every_key_of_a_recipe_is_there_and_is_what_a_misspelt_one_is_answered_w
 def test_the_command_line_names_every_recipe_of_the_package() -> None:
     text = page("commands.md")
     assert f"| {', '.join(builtin_recipes())}, or a TOML file. |" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "begins", "source"),
+    [
+        ("gate-errors", "| `", "gates.md"),
+        ("seventy", "| BTC-", "log.md"),
+        ("seventy", "| ETH-", "log.md"),
+        ("seventy", "| SOL-", "log.md"),
+    ],
+)
+def test_what_an_explanation_quotes_still_stands_where_it_is_from(name: str, begins: str, source: str) -> None:
+    docs = REFERENCE.parent
+    lines = (docs / "explanation" / f"{name}.md").read_text().splitlines()
+    quoted = [line for line in lines if line.startswith(begins)]
+    assert quoted
+    assert set(quoted) <= set((docs / source).read_text().splitlines())
 
 
 # JSON
