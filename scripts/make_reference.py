@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from schemas import Schema, schemas, words_in, words_of
+from schemas import BY_CLASS, Schema, schemas, words_in, words_of
 from typer.models import ArgumentInfo, ParameterInfo
 
 from crpbot.cli import app
@@ -326,11 +326,14 @@ def flat(schema: Schema, path: str) -> Iterator[tuple[str, str, str]]:
     for name, one in schema.get("properties", {}).items():
         place = f"{path}.{name}".lstrip(".")
         yield place, type_of(one), one.get("description", "")
+        if one.get("type") == "object" and set(one.get("properties", ())) == {"before", "after"}:
+            continue
         inner, suffix = one, ""
         while "anyOf" in inner or "items" in inner:
             suffix += "[]" if inner.get("items") else ""
             inner = inner.get("items") or next((kind for kind in inner.get("anyOf", ()) if "properties" in kind), {})
-        yield from flat(inner, place + suffix)
+        if inner != BY_CLASS:
+            yield from flat(inner, place + suffix)
 
 
 def type_of(schema: Schema) -> str:
@@ -343,10 +346,17 @@ def type_of(schema: Schema) -> str:
         return ", ".join(code(json.dumps(one)) for one in schema["enum"]) if len(schema["enum"]) < 9 else "one of its table"
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(type_of(one) for one in schema["anyOf"]))
-    kinds = schema.get("type", "anything")
+    return plain_type(schema, schema.get("type", "anything"))
+
+
+def plain_type(schema: Schema, kinds: str | list[str]) -> str:
+    """Return the type of a field that is of one kind, or of several plain ones."""
     if kinds == "array":
-        inner = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
-        return f"list of {type_of(inner)}"
+        inside = schema.get("prefixItems") or [schema.get("items", {})]
+        return f"{'pair' if 'prefixItems' in schema else 'list'} of {type_of(inside[0]).replace(' or null', '')}"
+    if kinds == "object":
+        keys = list(schema.get("properties", ()))
+        return f"object: {', '.join(map(code, keys))}" if keys in (["before", "after"], list(BY_CLASS["properties"])) else kinds
     return kinds if isinstance(kinds, str) else " or ".join(kinds)
 
 

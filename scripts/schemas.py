@@ -121,12 +121,29 @@ def record(kind: type, *, without: Sequence[str] = (), renamed: Mapping[str, str
 NUMBER, TEXT = schema_of(float), schema_of(str)
 NULL = schema_of(NoneType)
 BY_CLASS = table(dict.fromkeys(CLASSES, NUMBER))
-_ROWS = listed(table(dict.fromkeys(("name", "cell", "target"), TEXT)))
 
 
 def said(text: str, schema: Schema) -> Schema:
     """Return a schema with its words."""
     return {**schema, "description": text}
+
+
+_ROWS = listed(
+    table(
+        {
+            "name": said("what was measured", TEXT),
+            "cell": said("how much", TEXT),
+            "target": said("of the founding document; empty without one", TEXT),
+        }
+    )
+)
+_WORDS = {
+    "name": "the model in two words",
+    "headline": "the verdict in one sentence",
+    "plain": "what the numbers mean for somebody who would trade by them",
+    "facts": "which rows it was judged on, what it is, and what it was made from",
+    "selective": "what confidence is worth; empty where that is unknown",
+}
 
 
 def _metrics() -> Schema:
@@ -146,12 +163,12 @@ def _metrics() -> Schema:
 
 def _cause() -> Schema:
     measured = record(Measures, predicted_share=BY_CLASS)["properties"]
-    pair = {name: table({"before": one, "after": one}) for name, one in measured.items()}
+    pair = {name: said(one["description"], table({"before": one, "after": one})) for name, one in measured.items()}
     what_if = table(
         {
             "metric": said("the number that tells most", {"enum": list(METRIC_WORDS)}),
-            "before": NUMBER,
-            "after": NUMBER,
+            "before": said("that number as served", NUMBER),
+            "after": said("the same with the remedy", NUMBER),
             "remedy": said("what was done, in words", TEXT),
             "measures": said("every number before and after", table(pair)),
         }
@@ -159,7 +176,7 @@ def _cause() -> Schema:
     return table(
         {
             "code": said("its name", {"enum": list(CAUSES)}),
-            "severity": {"enum": list(get_args(Severity))},
+            "severity": said("how bad it is", {"enum": list(get_args(Severity))}),
             "message": said("what it is, what was found, and what to do", TEXT),
             "evidence": said("the numbers that show it", {"type": "object", "additionalProperties": NUMBER}),
             "what_if": said("what its remedy repairs, where one was tried", any_of(what_if, NULL)),
@@ -194,13 +211,15 @@ def _diagnosis() -> Schema:
                 "the sentences and tables of the report",
                 table(
                     {
-                        **dict.fromkeys(("name", "headline", "plain", "facts", "selective"), TEXT),
-                        "table": _ROWS,
-                        "founding": _ROWS,
+                        **{name: said(text, TEXT) for name, text in _WORDS.items()},
+                        "table": said("what was measured, as a table", _ROWS),
+                        "founding": said("the founding document's table", _ROWS),
                     }
                 ),
             ),
-            "curves": said("what the pictures are drawn from", record(Curves, training=listed(epoch))),
+            "curves": said(
+                "what the pictures are drawn from", record(Curves, training=said("each epoch of the training", listed(epoch)))
+            ),
         }
     )
 
@@ -211,7 +230,11 @@ def _signal(**more: Schema) -> Schema:
 
 
 def _journal() -> Schema:
-    of = {"symbol": TEXT, "model_sha256": TEXT, "of": said("what was looked at", {"enum": ["signals", "checks"]})}
+    of = {
+        "symbol": said("of the market", TEXT),
+        "model_sha256": said("digest of the checkpoint", TEXT),
+        "of": said("what was looked at", {"enum": ["signals", "checks"]}),
+    }
     signal = _signal(
         recorded=said("when it was written down, in milliseconds of UTC", schema_of(int)),
         outcome=said("what became of it; null while that is not known", any_of(schema_of(Outcome), NULL)),
