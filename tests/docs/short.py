@@ -1,0 +1,45 @@
+"""The interpreter of the documentation's commands, with shorter candles and trainings than they name.
+
+Pages train `--recipe v7` on a year of candles. Here the bundled sample and the known-answer markets are their last few thousand
+rows, and a training is two epochs of large batches: what is proven is that every command runs, in its order, on the files that the
+ones before it wrote. `CRPBOT_WHOLE_DOCS=1` runs the pages as they are.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+ROWS = 6_000
+
+
+def main() -> None:
+    """Put the stand-ins in place before anything else can have imported what they stand for; then serve."""
+    import crpbot.market.sample as sample
+    import crpbot.market.synthetic as synthetic
+    import crpbot.model.recipe as recipe
+
+    read_sample, make_market, load_recipe = sample.read_sample, synthetic.make_market, recipe.load_recipe
+
+    def short_market(name: str, symbol: str, *, rows: int = ROWS, **more: Any) -> Any:
+        return make_market(name, symbol, rows=min(rows, ROWS), **more)
+
+    def short_recipe(name: str | Path) -> Any:
+        found = load_recipe(name)
+        training = dataclasses.replace(found.training, epochs=2, batch_size=256, learning_rate=0.003)
+        ensemble = dataclasses.replace(found.ensemble, members=min(found.ensemble.members, 2))
+        return dataclasses.replace(found, training=training, ensemble=ensemble)
+
+    sample.read_sample = lambda symbol: read_sample(symbol)[-ROWS:]
+    synthetic.make_market = short_market
+    recipe.load_recipe = short_recipe
+
+    import interpreter
+
+    interpreter.main()
+
+
+if __name__ == "__main__":
+    main()
