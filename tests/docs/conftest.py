@@ -1,61 +1,17 @@
-"""What lies in the folder of a page: small real candles, models that were trained once, a home where one was promoted."""
+"""What the pages are given, made once a session; and AWS on this machine."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from aws import Aws, aws_on_loopback, begin, end
-from docs.terminal import SHORT
-from live.worlds import as_if_passed
-from models import quick
-from shell import crpbot
-
-from crpbot.market.files import read_candles, write_candles
-from crpbot.market.sample import read_sample
-from crpbot.model.loading import load_checkpoint
-from crpbot.registry.registry import Registry
-
-SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
-ROWS, LATER = 6_000, 2_000
+from docs.pantry import stock
 
 
 @pytest.fixture(scope="session")
 def pantry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that a page may say is given, by that name."""
-    folder = tmp_path_factory.mktemp("pantry")
-    for symbol in SYMBOLS:
-        newest = read_sample(symbol)[-ROWS - LATER :]
-        write_candles(newest[:ROWS], folder / "candles" / f"{symbol}.parquet")
-        write_candles(newest, folder / "later-candles" / f"{symbol}.parquet")
-    (folder / "quick.toml").write_text(quick(epochs=2).to_toml())
-    for seed, out in enumerate(("models", "older")):
-        words = ("--recipe", "quick.toml", "--candles", "candles", "--symbols", ",".join(SYMBOLS[:2]), "--seed", seed, "--out", out)
-        done = crpbot("train", *words, cwd=folder, interpreter=SHORT)
-        assert done.returncode == 0, done.stderr
-    _home(folder)
-    _foreign(folder)
-    return folder
-
-
-def _home(folder: Path) -> None:
-    """Promote two models of BTC-USD, one after the other, as if both had passed."""
-    candles = read_candles(folder / "candles" / "BTC-USD.parquet")
-    registry = Registry(folder / "home" / "registry")
-    for made in ("older", "models"):
-        file, judgement = as_if_passed(load_checkpoint(folder / made / "BTC-USD"), candles, folder / "passed" / made)
-        assert registry.record(judgement, file, now=int(candles.time[-1])).stage == "live"
-
-
-def _foreign(folder: Path) -> None:
-    """Write a checkpoint as strangers do: weights by their founding names, and the scaler beside them or nowhere."""
-    state = load_checkpoint(folder / "models" / "BTC-USD").network.state_dict()
-    scaler = {"mean": state["normalizer.mean"].tolist(), "scale": state["normalizer.scale"].tolist()}
-    weights = {name: value for name, value in state.items() if not name.startswith("normalizer")}
-    (folder / "theirs").mkdir()
-    torch.save({"model_state_dict": weights, "input_size": 72}, folder / "theirs" / "lstm_BTC-USD_v7_enhanced.pt")
-    (folder / "theirs" / "scaler.json").write_text(json.dumps(scaler))
+    return stock(tmp_path_factory.mktemp("pantry"))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The interpreter of the documentation's commands, with shorter candles and trainings than they name.
 
 Pages train `--recipe v7` on a year of candles. Here the bundled sample and the known-answer markets are their last few thousand
-rows, and a training is two epochs of large batches: what is proven is that every command runs, in its order, on the files that the
+rows, a training is two epochs of large batches, and symbols are trained one after the other in the same process: what is proven is that every command runs, in its order, on the files that the
 ones before it wrote. `CRPBOT_WHOLE_DOCS=1` runs the pages as they are.
 """
 
@@ -13,10 +13,14 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1]))
 
 ROWS = 6_000
+LATEST = 1_780_272_000_000
+"""2026-06-01 in milliseconds, the minute after the last bundled candle: what expires has not done so yet."""
 
 
 def main() -> None:
     """Put the stand-ins in place before anything else can have imported what they stand for; then serve."""
+    import crpbot.cli.options as options
+    import crpbot.making.pool as pool
     import crpbot.market.sample as sample
     import crpbot.market.synthetic as synthetic
     import crpbot.model.recipe as recipe
@@ -35,6 +39,8 @@ def main() -> None:
     sample.read_sample = lambda symbol: read_sample(symbol)[-ROWS:]
     synthetic.make_market = short_market
     recipe.load_recipe = short_recipe
+    options.now = lambda: LATEST
+    pool.fitting = lambda _tasks, _needed: 1
 
     import interpreter
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,18 @@ VERDICTS = {"audit", "diagnose", "promote", "repair"}
 
 @dataclass
 class Terminal:
-    """A folder, a registry in it, and what the blocks of one page have defined."""
+    """A folder, a registry in it, and what the blocks of one page have defined.
+
+    Attributes:
+        folder: where the blocks run.
+        whole: whether candles and trainings are those that a page names, and not shorter ones.
+        names: the namespace of Python.
+        printed: what each command has printed, with its error if it ended in one.
+
+    """
 
     folder: Path
+    whole: bool = WHOLE
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
     printed: list[str] = field(default_factory=list)
 
@@ -50,11 +60,14 @@ class Terminal:
     def type(self, line: Line) -> None:
         """Run one command."""
         words = shlex.split(line.command)
+        begun = time.monotonic()
         if words[0] == "crpbot" and not {"|", "&&", ">", ";"} & set(words):
-            interpreter = {} if WHOLE else {"interpreter": SHORT}
+            interpreter = {} if self.whole else {"interpreter": SHORT}
             done = crpbot(*words[1:], cwd=self.folder, **interpreter)
         else:
             done = subprocess.run(["bash", "-c", line.command], cwd=self.folder, capture_output=True, text=True, check=False)
-        self.printed.append(done.stdout)
-        allowed = {0, 1} if not WHOLE and len(words) > 1 and words[1] in VERDICTS and line.exit_code < 2 else {line.exit_code}
+        print(f"{time.monotonic() - begun:5.1f} s  {line.command}")
+        said = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
+        self.printed.append(done.stdout + "".join(f"{one}\n" for one in said))
+        allowed = {0, 1} if not self.whole and len(words) > 1 and words[1] in VERDICTS and line.exit_code < 2 else {line.exit_code}
         assert done.returncode in allowed, f"{line.command}\n{done.stdout}\n{done.stderr}"

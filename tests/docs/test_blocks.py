@@ -1,7 +1,6 @@
 """Every block of the documentation runs, is written to its file, or says why it cannot."""
 
 import json
-import time
 import tomllib
 from pathlib import Path
 
@@ -53,9 +52,7 @@ def test_the_blocks_of_a_page_run(
         else:
             terminal.bring(request.getfixturevalue("pantry"), wanted)
     for block in blocks:
-        begun = time.monotonic()
         terminal.run(block)
-        print(f"{page.name}:{block.line}: {time.monotonic() - begun:.1f} s")
 
 
 def test_a_block_is_found_with_its_language_its_title_and_its_reason() -> None:
