@@ -21,7 +21,10 @@ from docs.terminal import Terminal  # noqa: E402
 
 WIDTH = 96
 PAGES = ["docs/tutorial.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs" / "how-to").glob("*.md"))]
-_OUTPUT = re.compile(r'<!-- output(?:: (?:from "(.+?)")? ?(?:to "(.+?)")?)? -->\n(?:.*?\n)?<!-- /output -->', re.DOTALL)
+_TABLE = tuple("┏┃┡│├└┌")
+_OUTPUT = re.compile(
+    r'<!-- output(?:: (?:from "(.+?)")? ?(?:to "(.+?)")?)? -->\n(?:(?!<!-- /output -->).)*<!-- /output -->', re.DOTALL
+)
 
 
 def main() -> None:
@@ -31,8 +34,10 @@ def main() -> None:
         stock(Path(pantry))
         for name in sys.argv[1:] or PAGES:
             page = ROOT / name
-            page.write_text(made(page.read_text(encoding="utf-8"), Path(pantry)), encoding="utf-8")
-            print(name)
+            text = page.read_text(encoding="utf-8")
+            if _OUTPUT.search(text):
+                page.write_text(made(text, Path(pantry)), encoding="utf-8")
+                print(name)
 
 
 def made(page: str, pantry: Path) -> str:
@@ -61,9 +66,13 @@ def _output(place: re.Match[str], terminal: Terminal, before: str) -> str:
     text = "\n".join(terminal.printed).replace(f"{terminal.folder}/", "")
     lines = list(dropwhile(lambda line: place[1] is not None and place[1] not in line, text.splitlines()))
     last = next((number for number, line in enumerate(lines) if place[2] and place[2] in line), len(lines))
-    kept = "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in lines[: last + 1]).strip("\n")
+    kept = "\n".join(map(_wrapped, lines[: last + 1])).strip("\n")
     opening = place[0].partition("\n")[0]
     return f"{opening}\n```text\n{kept}\n```\n<!-- /output -->"
+
+
+def _wrapped(line: str) -> str:
+    return line if line[:1] in _TABLE else textwrap.fill(line, WIDTH, subsequent_indent="    ")
 
 
 if __name__ == "__main__":
