@@ -63,7 +63,7 @@ def _output(place: re.Match[str], terminal: Terminal, before: str) -> str:
     for block in blocks_of(before):
         if not block.not_run and block.language in {"sh", "python", "toml"}:
             terminal.run(block)
-    text = "\n".join(terminal.printed).replace(f"{terminal.folder}/", "")
+    text = "".join(terminal.printed).replace(f"{terminal.folder}/", "")
     lines = list(dropwhile(lambda line: place[1] is not None and place[1] not in line, text.splitlines()))
     last = next((number for number, line in enumerate(lines) if place[2] and place[2] in line), len(lines))
     kept = "\n".join(map(_wrapped, lines[: last + 1])).strip("\n")

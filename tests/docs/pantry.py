@@ -17,7 +17,7 @@ from crpbot.model.loading import load_checkpoint
 from crpbot.registry.registry import Registry
 
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
-ROWS, LATER, RECORDED = 6_000, 6_000, 1_800
+ROWS, LATER, RECORDED = 6_000, 6_000, 600
 
 
 def stock(folder: Path) -> Path:
