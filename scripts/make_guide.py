@@ -72,7 +72,7 @@ def _output(place: re.Match[str], terminal: Terminal, before: str) -> str:
 
 
 def _wrapped(line: str) -> str:
-    return line if line[:1] in _TABLE else textwrap.fill(line, WIDTH, subsequent_indent="    ")
+    return line if line[:1] in _TABLE or re.search(r"\S {3,}\S|─{3}", line) else textwrap.fill(line, WIDTH, subsequent_indent="    ")
 
 
 if __name__ == "__main__":

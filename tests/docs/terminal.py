@@ -68,6 +68,6 @@ class Terminal:
             done = subprocess.run(["bash", "-c", line.command], cwd=self.folder, capture_output=True, text=True, check=False)
         print(f"{time.monotonic() - begun:5.1f} s  {line.command}")
         said = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
-        self.printed.append(done.stdout + "".join(f"{one}\n" for one in said))
+        self.printed.append((done.stdout if done.stdout.strip() else "") + "".join(f"{one}\n" for one in said))
         allowed = {0, 1} if not self.whole and len(words) > 1 and words[1] in VERDICTS and line.exit_code < 2 else {line.exit_code}
         assert done.returncode in allowed, f"{line.command}\n{done.stdout}\n{done.stderr}"
