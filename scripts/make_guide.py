@@ -1,4 +1,4 @@
-"""Run the pages of the guide and write what was printed into them: `python scripts/make_guide.py [PAGE …]`, some minutes on two cores.
+"""Run the pages of the guide and write what was printed into them: `python scripts/make_guide.py [PAGE …]`, minutes on two cores.
 
 Between `<!-- output -->` and `<!-- /output -->` of a page stands what its commands have printed since the last such place:
 `<!-- output: from "A" to "B" -->` keeps the lines from the first that holds A to the first after it that holds B.
@@ -72,7 +72,8 @@ def _output(place: re.Match[str], terminal: Terminal, before: str) -> str:
 
 
 def _wrapped(line: str) -> str:
-    return line if line[:1] in _TABLE or re.search(r"\S {3,}\S|─{3}", line) else textwrap.fill(line, WIDTH, subsequent_indent="    ")
+    drawn = line[:1] in _TABLE or re.search(r"\S {3,}\S|─{3}", line)
+    return line if drawn else textwrap.fill(line, WIDTH, subsequent_indent="    ")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Links out of docs/ lead somewhere in the site as well: what they mean becomes a page under `project/`. A hook of mkdocs.yml.
+"""Links out of docs/ lead somewhere in the site as well: what they mean becomes a page of it. A hook of mkdocs.yml.
 
-A page says `../deploy/compose.yaml` or `../ARCHITECTURE.md`, which is right wherever the repository is browsed. The site holds docs/
-alone, so such a file is taken into it: Markdown as a page, any other text as a page with one block.
+A page says `../deploy/compose.yaml` or `../ARCHITECTURE.md`, which is right wherever the repository is browsed. The site holds
+docs/ alone, so such a file is taken into it, below `project/`: Markdown as a page, any other text as a page with one block.
 """
 
 import os
@@ -22,14 +22,19 @@ KINDS = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".sh": "sh", ".json"
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add a page for each file outside of docs/ that a page leads to, and for those that these lead to."""
-    waiting = [(f"{DOCS}/{file.src_uri}", Path(file.abs_src_path or "").read_text(encoding="utf-8")) for file in files.documentation_pages()]
+    waiting = [
+        (f"{DOCS}/{file.src_uri}", Path(file.abs_src_path or "").read_text(encoding="utf-8"))
+        for file in files.documentation_pages()
+    ]
     seen: set[str] = set()
     while waiting:
         for target in outside(*waiting.pop()):
             if target not in seen:
                 seen.add(target)
                 text = (ROOT / target).read_text(encoding="utf-8")
-                page = File.generated(config, taken_in(target), content=as_page(target, text), inclusion=InclusionLevel.NOT_IN_NAV)
+                page = File.generated(
+                    config, taken_in(target), content=as_page(target, text), inclusion=InclusionLevel.NOT_IN_NAV
+                )
                 files.append(page)
                 if target.endswith(".md"):
                     waiting.append((target, text))

@@ -8,8 +8,6 @@ import pytest
 from docs.blocks import LANGUAGES, blocks_of, given, lines_of
 from docs.terminal import Terminal
 
-from crpbot.model.recipe import recipe_from_toml
-
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -56,9 +54,11 @@ def test_the_blocks_of_a_page_run(
 
 
 def test_a_block_is_found_with_its_language_its_title_and_its_reason() -> None:
-    page = 'a\n```toml title="a.toml"\nb = 1\n```\n<!-- not run: it needs a machine -->\n```sh\nhalt\n```\n```sh\ncrpbot x \\\n  y # exit code 2\n# c\n```\n'
-    toml, machine, sh = blocks_of(page)
-    assert (toml.language, toml.title, toml.text, toml.line, toml.not_run) == ("toml", "a.toml", "b = 1\n", 2, "")
-    assert machine.not_run == "it needs a machine"
-    assert [(line.command, line.exit_code) for line in lines_of(sh)] == [("crpbot x    y", 2)]
+    toml = 'a\n```toml title="a.toml"\nb = 1\n```\n'
+    machine = "<!-- not run: it needs a machine -->\n```sh\nhalt\n```\n"
+    page = f"{toml}{machine}```sh\ncrpbot x \\\n  y # exit code 2\n# c\n```\n"
+    written, left, run = blocks_of(page)
+    assert (written.language, written.title, written.text, written.line, written.not_run) == ("toml", "a.toml", "b = 1\n", 2, "")
+    assert left.not_run == "it needs a machine"
+    assert [(line.command, line.exit_code) for line in lines_of(run)] == [("crpbot x    y", 2)]
     assert given("<!-- given: candles models -->") == ("candles", "models")

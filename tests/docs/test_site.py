@@ -43,7 +43,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Links]:
     """The pages of the site by file, after a strict build."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return {page: Links(page) for page in sorted(folder.rglob("*.html")) if page.name != "404.html"}
 
@@ -70,8 +72,15 @@ def test_nothing_is_loaded_from_another_host(site: dict[Path, Links]) -> None:
 
 
 def test_every_page_of_docs_is_reached_from_the_navigation(site: dict[Path, Links]) -> None:
-    start = next(links for page, links in site.items() if page.name == "index.html" and len(page.parts) == min(len(one.parts) for one in site))
-    pages = {str(page.relative_to(ROOT / "docs").with_suffix(".html")).replace("README", "index") for page in (ROOT / "docs").rglob("*.md")}
+    start = next(
+        links
+        for page, links in site.items()
+        if page.name == "index.html" and len(page.parts) == min(len(one.parts) for one in site)
+    )
+    pages = {
+        str(page.relative_to(ROOT / "docs").with_suffix(".html")).replace("README", "index")
+        for page in (ROOT / "docs").rglob("*.md")
+    }
     assert pages <= set(start.leads)
 
 
