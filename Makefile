@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: setup run test check lint bench clean
+.PHONY: setup run test check lint bench docs clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -54,6 +54,9 @@ bench: setup ## speed as ratios, in one run: see benchmarks/
 	$(BIN)/python benchmarks/web.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
+
+docs: setup ## the site, into build/site; nothing is loaded from elsewhere
+	$(BIN)/python -m mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -71,7 +71,7 @@ def benchmark(name: str) -> str:
 
 def block(printed: str) -> str:
     """Return a block of output in Markdown."""
-    return f"```\n{printed.strip()}\n```"
+    return f"```text\n{printed.strip()}\n```"
 
 
 def main() -> None:
