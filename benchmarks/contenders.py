@@ -1,6 +1,6 @@
-"""The 72 features as people write them: plain pandas, Polars expressions, TA-Lib, pandas-ta-classic. Frames have the columns of a candle.
+"""The 72 features as people write them: plain pandas, Polars expressions, TA-Lib, pandas-ta-classic.
 
-Each needs its own package only: whoever compares with pandas does not need TA-Lib.
+Frames have the columns of a candle. Each needs its own package only: whoever compares with pandas does not need TA-Lib.
 """
 
 from typing import TYPE_CHECKING
@@ -146,7 +146,7 @@ def in_talib(d: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def in_pandas_ta(d: "pd.DataFrame") -> "dict[str, pd.Series]":
-    """Return the features for which pandas-ta-classic has the same definition, computed by itself and not by TA-Lib: 38 of the 72.
+    """Return the features that pandas-ta-classic defines as we do, computed by itself and not by TA-Lib: 38 of the 72.
 
     Its RSI and ATR smooth like Wilder, and its MACD begins with plain means: other numbers.
     """

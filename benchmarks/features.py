@@ -116,7 +116,7 @@ def recompute(name: str, window: Candles) -> Callable[[], object]:
         import polars as pl
 
         table = pl.DataFrame({column: np.array(getattr(window, column)) for column in COLUMNS})
-        return lambda: contenders.in_polars(table)[-1].to_dicts()
+        return lambda: contenders.in_polars(table).tail(1).to_dicts()
     import pandas as pd
 
     frame = pd.DataFrame({column: np.array(getattr(window, column)) for column in COLUMNS})
@@ -154,4 +154,6 @@ def measure(scale: Scale) -> Iterator[Row]:
     }
     turns = in_turns(calls, scale.rounds)
     for key in ("p50", "p99"):
-        yield turns.row(key, f"72 features of one closed candle; the others recompute {WINDOW:,}", "µs", what=key, data=named("", many))
+        yield turns.row(
+            key, f"72 features of one closed candle; the others recompute {WINDOW:,}", "µs", what=key, data=named("", many)
+        )

@@ -158,7 +158,11 @@ def measure(scale: Scale) -> Iterator[Row]:
         turns = in_turns(calls, scale.rounds)
         data = f"drawn rows, sha256 {file_sha256(Path(folder) / 'rows.npy')[:16]}"
         said = {name: np.load(Path(folder) / f"{name}.npy") for name in CONTENDERS if name not in turns.failed}
-    far = max((float(np.abs(one - said["crpbot"]).max()) for one in said.values()), default=float("nan")) if "crpbot" in said else 0.0
+    far = (
+        max((float(np.abs(one - said["crpbot"]).max()) for one in said.values()), default=float("nan"))
+        if "crpbot" in said
+        else 0.0
+    )
     budget = Budget(text="at most 100 µs, no torch imported", limit=100.0)
     why = "beneath ours is that very session; the row is looked at, and confidence and logits come with the probabilities"
     work = f"one prediction from `model.onnx` (no two answers further apart than {far:.0e})"

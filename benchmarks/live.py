@@ -178,8 +178,12 @@ def measure(scale: Scale) -> Iterator[Row]:
         ask(Call(function="live:make", arguments={"folder": folder}))
         minutes = {"crpbot": scale.of(1_500, 300), "pandas + torch": scale.of(200, 40)}
         calls = {
-            "crpbot": Call(function="live:ours", arguments={"folder": folder, "markets": 1, "minutes": minutes["crpbot"]}, core=0),
-            "pandas + torch": Call(function="live:usual", arguments={"folder": folder, "minutes": minutes["pandas + torch"]}, core=0),
+            "crpbot": Call(
+                function="live:ours", arguments={"folder": folder, "markets": 1, "minutes": minutes["crpbot"]}, core=0
+            ),
+            "pandas + torch": Call(
+                function="live:usual", arguments={"folder": folder, "minutes": minutes["pandas + torch"]}, core=0
+            ),
         }
         turns = in_turns(calls, scale.rounds)
         work = "a closed candle: features, prediction, signal"
@@ -195,5 +199,7 @@ def measure(scale: Scale) -> Iterator[Row]:
         call = Call(function="live:ours", arguments={"folder": folder, "markets": many, "minutes": scale.of(8, 3)}, core=0)
         turns = in_turns({"crpbot": call}, 1)
         budget = Budget(text="less than the minute that there is", limit=60.0)
-        yield turns.row("turn", f"{many} markets, a signal of each, one core: a whole turn", "s", what="at most", budget=budget, data=data)
+        yield turns.row(
+            "turn", f"{many} markets, a signal of each, one core: a whole turn", "s", what="at most", budget=budget, data=data
+        )
         yield turns.row("memory", f"the process of {many} markets", "MiB", what="memory at most", data=data)

@@ -25,6 +25,7 @@ PACKAGES = (
 )
 LONGEST = 600
 """Seconds that a process may take."""
+ENOUGH = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +77,18 @@ def ask(call: Call) -> dict[str, Any]:
 
     """
     limits = {name: str(call.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), **(limits if call.threads else {})}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
+        **(limits if call.threads else {}),
+    }
     command = [sys.executable, "-m", "benchmarks.measuring", call.function, json.dumps(dict(call.arguments)), str(call.core)]
     done = subprocess.run(  # noqa: S603
         command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT, timeout=LONGEST
     )
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"ended with {done.returncode} and said nothing"]
-        raise RuntimeError(said[-1][:300])
+        raise RuntimeError(said[-1].replace(f"{ROOT}/", "").replace(f"{sys.prefix}/", "")[:300])
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -104,7 +109,9 @@ class Turns:
         """Return what contender `name` reached in `key`."""
         if name in self.failed:
             return Figure(failed=self.failed[name])
-        return Figure(values=tuple(float(one[key]) for one in self.found[name]), note=note or str(self.found[name][-1].get("note", "")))
+        return Figure(
+            values=tuple(float(one[key]) for one in self.found[name]), note=note or str(self.found[name][-1].get("note", ""))
+        )
 
     def row(
         self,
@@ -158,10 +165,13 @@ def timed(work: Callable[[], object]) -> tuple[float, object]:
 
 
 def costs(work: Callable[[], object], *, times: int = 1) -> tuple[dict[str, float], object]:
-    """Return the seconds of the fastest call, those of the first, and the extra MiB at most; and the last result."""
+    """Return the seconds of the fastest call, those of the first, and the extra MiB at most; and the last result.
+
+    What takes long is not repeated: after `ENOUGH` seconds there is no other call.
+    """
     before = peak(anew=True)
     seconds, result = [], None
-    for _ in range(times):
+    while len(seconds) < times and sum(seconds) < ENOUGH:
         del result
         took, result = timed(work)
         seconds.append(took)

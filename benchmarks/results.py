@@ -71,7 +71,13 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types, with what follows from the values: the best, the spread, the ratios, and the verdict."""
-        return {**asdict(self), "best": self.best(self.ours), "spread": spread(self.ours), "ratio": self.ratios(), "met": self.met}
+        return {
+            **asdict(self),
+            "best": self.best(self.ours),
+            "spread": spread(self.ours),
+            "ratio": self.ratios(),
+            "met": self.met,
+        }
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> "Row":

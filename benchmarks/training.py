@@ -243,7 +243,9 @@ def compared(turns: Turns, batch: int, rate: float, data: str) -> Iterator[Row]:
     """Return the rows of one batch size."""
     loops, work = [name for name in LOOPS if name != "crpbot"], f"recipe v7, batch {batch:,}"
     one, three_of_them = (
-        Budget(text=f"at least {times} times the DataLoader loop", limit=times, against="DataLoader") if batch == BATCHES[0] else None
+        Budget(text=f"at least {times} times the DataLoader loop", limit=times, against="DataLoader")
+        if batch == BATCHES[0]
+        else None
         for times in (2.0, 3.0)
     )
     share = turns.figure("crpbot", "rows_per_second")
@@ -253,5 +255,7 @@ def compared(turns: Turns, batch: int, rate: float, data: str) -> Iterator[Row]:
     work_of_three = f"{work}, three symbols side by side; the others one"
     yield turns.row("rows_per_second", work_of_three, "rows/s", ours="three symbols", budget=three_of_them, **given)
     given = {"others": loops, "data": data}
-    yield turns.row("loss", f"{work}: the same is learned", "nats", what="the recipe's loss on later rows", better="same", **given)
+    yield turns.row(
+        "loss", f"{work}: the same is learned", "nats", what="the recipe's loss on later rows", better="same", **given
+    )
     yield turns.row("mib", work, "MiB", what="extra memory", **given)
