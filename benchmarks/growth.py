@@ -5,6 +5,7 @@ out, and the page says so. Memory is what the work took over the candles, or the
 """
 
 import dataclasses
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -140,7 +141,11 @@ def measure(scale: Scale) -> Iterator[Growth]:
                 yield Growth(work=said, rows=rows, left=left)
                 continue
             threads = 0 if work in {"features", "assembling"} else 1
-            found = ask(Call(function="growth:cost", arguments={"work": work, "rows": rows}, threads=threads))
+            try:
+                found = ask(Call(function="growth:cost", arguments={"work": work, "rows": rows}, threads=threads))
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                yield Growth(work=said, rows=rows, failed=f"{error}")
+                break
             before = Growth(work=said, rows=rows, seconds=found["seconds"], mib=found["mib"])
             yield before
 

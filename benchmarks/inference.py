@@ -164,11 +164,11 @@ def measure(scale: Scale) -> Iterator[Row]:
         else 0.0
     )
     budget = Budget(text="at most 100 µs, no torch imported", limit=100.0)
-    why = "beneath ours is that very session; the row is looked at, and confidence and logits come with the probabilities"
+    why = "ours asks that very session for logits; softmax and the record of a prediction come on top"
     work = f"one prediction from `model.onnx` (no two answers further apart than {far:.0e})"
     yield turns.row("p50", work, "µs", what="p50", budget=budget, why=why, data=data)
     yield turns.row("p99", work, "µs", what="p99", why=why, data=data)
     yield turns.row("many", f"{MANY:,} predictions at once", "µs", what="p50", why=why, data=data)
     why = "ours reads the header and checks it, and onnxruntime alone does not; numpy needs no onnxruntime"
     yield turns.row("ready", "imports and loading, until the first prediction", "s", why=why, data=data)
-    yield turns.row("mib", "the process of it", "MiB", what="memory at most", why=why, data=data)
+    yield turns.row("mib", "the process that predicts", "MiB", what="memory at most", why=why, data=data)

@@ -19,6 +19,10 @@ TITLES = {
     "growth": "Growth",
     "years": "Two markets, two years each",
 }
+UNNAMED = {"growth": "random walks and drawn rows of seed 0", "web": "the demo's home", "start": "none"}
+"""What groups are measured on whose rows do not say it."""
+BUSY = 1.5
+"""Load over cores from which on others were at work, too."""
 ABOUT = """# Benchmarks
 
 `make bench` has measured this and written this page, from [results.json](benchmarks/results.json). Every contender does the same
@@ -43,6 +47,9 @@ def warnings(results: Mapping[str, Any]) -> list[str]:
         said.append("**Failed:**\n\n" + "\n".join(f"- {cell(line)}" for line in failed))
     if quick:
         said.append(f"**Only tried (`--quick`: few rows, one round): {', '.join(quick)}. Those numbers are not to be quoted.**")
+    busy = [TITLES[name] for name, group in results["groups"].items() if group["load"] > BUSY * results["machine"]["cores"]]
+    if busy:
+        said.append(f"**Measured while others kept this machine busy: {', '.join(busy)}.**")
     if missing:
         said.append(f"**Not measured: {', '.join(missing)}.**")
     return said
@@ -50,7 +57,10 @@ def warnings(results: Mapping[str, Any]) -> list[str]:
 
 def table(results: Mapping[str, Any]) -> str:
     """Return the one table."""
-    lines = ["| work | what | ours | beside it (ratio) | budget | |", "| --- | --- | ---: | --- | --- | --- |"]
+    lines = [
+        "| work | what | ours | beside it (ratio) | budget | met, or why not first |",
+        "| --- | --- | ---: | --- | --- | --- |",
+    ]
     for name, (rows, _) in groups_of(results).items():
         if rows:
             lines.append(f"| **{TITLES[name]}** | | | | | |")
@@ -116,8 +126,9 @@ def growth(results: Mapping[str, Any]) -> list[str]:
 
 def grown_line(one: Growth) -> str:
     """Return one row of the table of growth."""
-    if one.left:
-        return f"| {one.work} | {one.rows:,} | — | — | — | left out: {cell(one.left)} |"
+    if one.left or one.failed:
+        why = f"left out: {one.left}" if one.left else f"**failed**: {one.failed}"
+        return f"| {one.work} | {one.rows:,} | — | — | — | {cell(why)} |"
     return f"| {one.work} | {one.rows:,} | {short(one.seconds)} | {short(one.micros)} | {one.mib:,.0f} | |"
 
 
@@ -128,7 +139,7 @@ def facts(results: Mapping[str, Any]) -> str:
     lines.append(", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".")
     lines.append("| | commit | when | seconds | load before | data |\n| --- | --- | --- | ---: | ---: | --- |")
     for name, group in results["groups"].items():
-        data = "; ".join(dict.fromkeys(row["data"] for row in group["rows"] if row["data"])) or "made up from seed 0"
+        data = "; ".join(dict.fromkeys(row["data"] for row in group["rows"] if row["data"])) or UNNAMED.get(name, "")
         at = f"{group['date']} | {group['seconds']:.0f} | {group['load']:.1f}"
         lines[-1] += f"\n| {TITLES[name]} | `{group['commit']}` | {at} | {cell(data)} |"
     return "\n\n".join(lines)
@@ -152,7 +163,8 @@ def told(row: Row) -> str:
 
 def told_growth(one: Growth) -> str:
     """Return a size as one line."""
-    return f"{one.work:40}{one.rows:>12,}  " + (one.left or f"{one.seconds:.3f} s, {one.micros:.2f} µs a row, {one.mib:,.0f} MiB")
+    measured = f"{one.seconds:.3f} s, {one.micros:.2f} µs a row, {one.mib:,.0f} MiB"
+    return f"{one.work:40}{one.rows:>12,}  {one.left or one.failed or measured}"
 
 
 def short(value: float) -> str:

@@ -134,6 +134,7 @@ class Growth:
         rows: of candles, or of a block to train on.
         seconds, mib: of the fastest round, and the memory that it took over what was there before; NaN where it was left out.
         left: why it was left out; empty where it was not.
+        failed: why it failed; empty where it did not.
 
     """
 
@@ -142,6 +143,7 @@ class Growth:
     seconds: float = math.nan
     mib: float = math.nan
     left: str = ""
+    failed: str = ""
 
     @property
     def micros(self) -> float:
@@ -175,8 +177,9 @@ def groups_of(results: Mapping[str, Any]) -> dict[str, tuple[list[Row], list[Gro
 def failures_of(results: Mapping[str, Any]) -> list[str]:
     """Return everything that failed, one line each."""
     lines = [f"{name}: {group['failed']}" for name, group in results["groups"].items() if group["failed"]]
-    for name, (rows, _) in groups_of(results).items():
+    for name, (rows, grown) in groups_of(results).items():
         lines += [f"{name}, {row.work}: {failure}" for row in rows for failure in row.failures]
+        lines += [f"{name}, {one.work}, {one.rows:,} rows: {one.failed}" for one in grown if one.failed]
     return lines
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, Call, Scale, in_turns, peak, timed
-from benchmarks.results import Budget, Row
+from benchmarks.results import Budget, Figure, Row
 
 HELP = "import sys; sys.argv = ['crpbot', '--help']; from crpbot.cli import main; main()"
 WORDS = {"crpbot": ("-m", "crpbot", "--help"), "bare Python": ("-c", "pass")}
@@ -60,6 +60,12 @@ def weight(files: Sequence[Path]) -> int:
     return sum(file.stat().st_size for file in files if file.suffix != ".pyc" and file.is_file())
 
 
+def over(one: Figure, other: Figure) -> Figure:
+    """Return how many times as much as another one took, round by round."""
+    pairs = zip(one.values, other.values, strict=False)
+    return Figure(values=tuple(mine / theirs for mine, theirs in pairs), failed=one.failed or other.failed)
+
+
 def measure(scale: Scale) -> Iterator[Row]:
     """Compare starts, imports and sizes."""
     calls = {name: Call(function="start:once", arguments={"name": name}) for name in WORDS}
@@ -67,8 +73,12 @@ def measure(scale: Scale) -> Iterator[Row]:
     why = "a bare Python imports nothing"
     budget = Budget(text="at most 0.3 s", limit=0.3)
     yield turns.row("seconds", "`crpbot --help`", "s", budget=budget, why=why)
-    budget = Budget(text="at most 27 times a bare Python", limit=1 / 27, against="bare Python")
-    yield turns.row("seconds", "`crpbot --help`, as times of a bare Python", "s", budget=budget, why=why)
+    yield Row(
+        work="`crpbot --help` over a bare Python, turn by turn",
+        unit="times",
+        ours=over(turns.figure("crpbot", "seconds"), turns.figure("bare Python", "seconds")),
+        budget=Budget(text="at most 27 times a bare Python", limit=27.0),
+    )
     modules = {"crpbot": "crpbot.factory", "polars": "polars", "pandas": "pandas", "torch": "torch"}
     calls = {name: Call(function="start:importing", arguments={"module": module}) for name, module in modules.items()}
     turns = in_turns(calls, scale.rounds)

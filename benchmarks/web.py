@@ -279,9 +279,7 @@ def measure(scale: Scale) -> Iterator[Row]:
     turns = in_turns({"crpbot": Call(function="web:look", arguments=given)}, 1)
     over = f"a journal of {count:,} signals, a change before each look"
     work = f"the overview, {RATE} requests a second for {seconds} s on one core"
-    yield turns.row("p50", work, "ms", what="p50", data="the demo's home")
-    yield turns.row("p99", work, "ms", what="p99", budget=BUDGETS["overview"], data="the demo's home")
-    yield turns.row("page", f"{len(PAGES)} pages alone, {over}", "ms", what="median", data="the demo's home")
-    yield turns.row(
-        "slowest", f"{len(PAGES)} pages alone, {over}", "ms", what="slowest", budget=BUDGETS["pages"], data="the demo's home"
-    )
+    yield turns.row("p50", work, "ms", what="p50")
+    yield turns.row("p99", work, "ms", what="p99", budget=BUDGETS["overview"])
+    yield turns.row("page", f"{len(PAGES)} pages alone, {over}", "ms", what="median")
+    yield turns.row("slowest", f"{len(PAGES)} pages alone, {over}", "ms", what="slowest", budget=BUDGETS["pages"])

@@ -19,7 +19,10 @@ RESULTS = ROOT / "docs" / "benchmarks" / "results.json"
 TIMES = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4).map(tuple)
 
 
-def row(ours: Figure = Figure(values=(2.0, 1.0)), **changes: Any) -> Row:
+OURS = Figure(values=(2.0, 1.0))
+
+
+def row(ours: Figure = OURS, **changes: Any) -> Row:
     return Row(**{"work": "walking", "unit": "s", "ours": ours, "others": {"a horse": Figure(values=(3.0, 4.0))}, **changes})
 
 
@@ -75,8 +78,10 @@ def test_a_group_that_failed_is_shown_with_what_it_had_measured() -> None:
 
 
 def test_a_size_that_was_left_out_says_why() -> None:
-    grown = (Growth(work="walking", rows=1_000, seconds=0.5, mib=2.0), Growth(work="walking", rows=10_000, left="about 9 days"))
-    text = page(results(growth=grown, name="growth"))
+    measured = Growth(work="walking", rows=1_000, seconds=0.5, mib=2.0)
+    left, failed = Growth(work="walking", rows=10_000, left="about 9 days"), Growth(work="running", rows=1_000, failed="no air")
+    text = page(results(growth=(measured, left, failed), name="growth"))
+    assert "- growth, running, 1,000 rows: no air" in text
     assert "| walking | 1,000 | 0.500 | 500 | 2 | |" in text
     assert "| walking | 10,000 | — | — | — | left out: about 9 days |" in text
 
