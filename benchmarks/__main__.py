@@ -3,6 +3,7 @@
     make bench                                          # everything, into docs/benchmarks
     python -m benchmarks --only features,live --quick   # to see whether it runs; into runs/bench
     python -m benchmarks --only years                   # what takes longer and is not in `make bench`
+    python -m benchmarks --page                         # draw the page again, measure nothing
 
 Exit codes: 0, everything was measured; 1, something failed, and the page says what; 2, it was asked wrongly.
 """
@@ -46,6 +47,7 @@ def main(words: list[str] | None = None) -> int:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(USUAL), help=f"some of {', '.join({**USUAL, **LONG})}")
+    parser.add_argument("--page", action="store_true", help="draw the page again from the results that are there")
     parser.add_argument("--quick", action="store_true", help="few rows and one round")
     parser.add_argument("--candles", default="", help="a market of your own, for features, backtest and drift")
     parser.add_argument(
@@ -56,7 +58,10 @@ def main(words: list[str] | None = None) -> int:
     if unknown := [name for name in names if name not in {**USUAL, **LONG}]:
         parser.error(f"--only must name some of {', '.join({**USUAL, **LONG})}, found {', '.join(unknown)}; correct it")
     whole = not (options.quick or options.candles)
-    out = options.out or (DOCS / "benchmarks" if whole else ROOT / "runs" / "bench")
+    out = (options.out and options.out.resolve()) or (DOCS / "benchmarks" if whole else ROOT / "runs" / "bench")
+    if options.page:
+        draw(out)
+        return 0
     results = begin(out)
     left = sum({**USUAL, **LONG}[name] for name in names) // (1 if whole else 4)
     print(
@@ -119,13 +124,16 @@ def ordered(groups: dict[str, Any]) -> dict[str, Any]:
 
 
 def keep(results: dict[str, Any], out: Path) -> None:
-    """Write the file, and the page beside its folder."""
+    """Write the results, and their page."""
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "results.json", json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n")
-    write_whole(
-        out.parent / f"{'benchmarks' if out.parent == DOCS else out.name}.md",
-        page(json.loads((out / "results.json").read_text())),
-    )
+    draw(out)
+
+
+def draw(out: Path) -> None:
+    """Write the page beside the folder of its results."""
+    found = json.loads((out / "results.json").read_text())
+    write_whole(out.parent / f"{'benchmarks' if out.parent == DOCS else out.name}.md", page(found))
 
 
 if __name__ == "__main__":
