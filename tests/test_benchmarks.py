@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import __main__ as command
-from benchmarks.measuring import ROOT, Call, Turns, ask, in_turns, machine, versions
+from benchmarks import measuring
+from benchmarks.measuring import ROOT, Call, machine, versions
 from benchmarks.page import TITLES, line, page, plain_text
 from benchmarks.results import FORMAT, Budget, Figure, Growth, Row, failures_of, plain
 
@@ -141,10 +141,25 @@ def test_the_results_in_the_docs_say_what_they_are_of() -> None:
             assert plain_text(found, [name])
 
 
+def test_a_contender_that_fails_is_asked_no_more_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(call: Call) -> dict[str, float]:
+        asked.append(call.function)
+        if call.function == "bad":
+            raise RuntimeError("a broken leg")
+        return {"seconds": float(len(asked))}
+
+    monkeypatch.setattr(measuring, "ask", answer)
+    turns = measuring.in_turns({"bad": Call(function="bad"), "good": Call(function="good")}, 3)
+    assert asked == ["bad", "good", "good", "good"]  # in turns
+    assert turns.figure("good", "seconds") == Figure(values=(2.0, 3.0, 4.0))
+    assert turns.figure("bad", "seconds") == Figure(failed="a broken leg")
+
+
 @pytest.mark.slow
-def test_a_contender_that_fails_is_asked_no_more_and_the_others_go_on() -> None:
-    good, bad = (Call(function="start:importing", arguments={"module": name}) for name in ("colorsys", "nothing_of_that_name"))
-    turns: Turns = in_turns({"bad": bad, "good": good}, 2)
-    assert len(turns.figure("good", "seconds").values) == 2
-    assert "No module named 'nothing_of_that_name'" in turns.figure("bad", "seconds").failed
-    assert not math.isnan(ask(good)["mib"])
+def test_a_process_of_its_own_answers_or_says_in_one_line_why_not() -> None:
+    there, missing = (Call(function="start:importing", arguments={"module": name}) for name in ("colorsys", "nothing_at_all"))
+    assert measuring.ask(there)["seconds"] >= 0
+    with pytest.raises(RuntimeError, match=r"No module named 'nothing_at_all'$"):
+        measuring.ask(missing)
