@@ -152,6 +152,7 @@ def core(name: str, rows: int) -> dict[str, Any]:
     logits = rng.normal(0, 0.5, (rows, 3))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     y = (rng.random(rows)[:, None] > p.cumsum(axis=1)[:, :2]).sum(axis=1)
+    CORES[name](p[:100], y[:100])  # imports are not counted
     found, numbers = costs(lambda: CORES[name](p, y), times=5)
     mine = in_crpbot(p, y)
     far = max(abs(numbers[key] - mine[key]) for key in ("accuracy", "log_loss", "brier"))

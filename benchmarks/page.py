@@ -28,8 +28,8 @@ ABOUT = """# Benchmarks
 `make bench` has measured this and written this page, from [results.json](benchmarks/results.json). Every contender does the same
 work in the same run, in turns with ours, in a process of its own. What counts is the best of its rounds, three as a rule; ± is
 how far off the worst was. Ratio: how many times as good as the contender ours is; above 1 ours is ahead, whatever the unit. Where
-it is not, or a budget is missed, the last column says why. Do not compare times of different machines; compare ratios. Two markets
-of two years, trained as written, take a quarter of an hour by themselves: `make bench ONLY=years` adds them."""
+it is not, or a budget is missed, the last column says why. Do not compare times of different machines; compare ratios. Two
+markets of two years, trained as written, take a quarter of an hour by themselves: `make bench ONLY=years` adds them."""
 
 
 def page(results: Mapping[str, Any]) -> str:
