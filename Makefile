@@ -44,15 +44,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## speed as ratios, in one run: see benchmarks/
+bench: setup ## everything beside what people would use instead, in 20 minutes: docs/benchmarks.md
 	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),bench,track]'
-	$(BIN)/python benchmarks/features.py
-	$(BIN)/python benchmarks/drift.py
-	$(BIN)/python benchmarks/backtest.py
-	$(BIN)/python benchmarks/inference.py
-	$(BIN)/python benchmarks/live.py
-	$(BIN)/python benchmarks/web.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
 
 docs: setup ## the site, into build/site; nothing is loaded from elsewhere
