@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "crpbot"
 MODULES = sorted(SOURCE.rglob("*.py"))
 RUNGS = [
-    *("errors", "disk", "market", "dataset", "model", "quality", "registry"),
+    *("errors", "disk", "version", "market", "dataset", "model", "quality", "registry"),
     *("signals", "making", "factory", "upkeep", "doctor", "live", "cloud", "web", "cli", "__main__"),
 ]
 
