@@ -2,8 +2,8 @@
 
     python scripts/image.py requirements     write deploy/requirements.txt from pyproject.toml and constraints.txt
     python scripts/image.py trim FOLDER [VERSION]
-                                             take out what nothing here imports, compile the rest, and note which version of crpbot
-                                             it is, which no git tells there (a step of the Dockerfile)
+                                             take out what nothing here imports, compile the rest, and note which version it is,
+                                             which no git tells there (a step of the Dockerfile)
     python scripts/image.py size [FOLDER]    do in FOLDER what the Dockerfile's first stage does, and print megabytes by package
 
 `trim` needs the standard library alone, since it runs in the image's first stage.
