@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: setup run test check lint bench clean
+.PHONY: setup run test check lint bench dist wheel-test lowest resolve clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -54,6 +54,18 @@ bench: setup ## speed as ratios, in one run: see benchmarks/
 	$(BIN)/python benchmarks/web.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
+
+dist: setup ## the archives of a release: see docs/packaging.md
+	$(BIN)/python scripts/release.py dist
+
+wheel-test: setup ## the tests against the built wheel, away from the sources
+	$(BIN)/python scripts/release.py test
+
+lowest: setup ## the same with the lowest versions that are allowed
+	$(BIN)/python scripts/release.py lowest
+
+resolve: setup ## wheels for every Python and system that is promised
+	$(BIN)/python scripts/release.py resolve
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -60,9 +60,12 @@ def uv(*words: object) -> str:
     """
     beside = Path(sys.executable).with_name("uv")
     program = str(beside) if beside.is_file() else shutil.which("uv") or "uv"
-    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}  # the oldest that ONNX Runtime still builds for
+    settings = {
+        "MACOSX_DEPLOYMENT_TARGET": "14.0",  # the oldest that ONNX Runtime still builds for
+        "UV_PYTHON_DOWNLOADS": "never",  # to find wheels for another Python does not take one
+    }
     command = [program, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **settings}, cwd=ROOT)  # noqa: S603
     return done.stdout
 
 
