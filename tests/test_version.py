@@ -59,6 +59,10 @@ def test_a_tag_that_is_no_release_is_none(checkout: Path) -> None:
     for tag in ("nightly", "v2", "1.0.0", "v1.0.0-rc.1"):
         git(checkout, "tag", tag)
     assert str(of_checkout(checkout)).startswith(f"{NEXT}.dev1+g")
+    git(checkout, "tag", "v1.0.0", "-f")
+    commit(checkout, "more")
+    git(checkout, "tag", "tonight")  # nearer than the release, and hides it from nobody
+    assert str(of_checkout(checkout)).startswith("1.0.1.dev1+g")
 
 
 def test_what_is_not_committed_shows_also_at_a_tag_but_not_files_beside_it(checkout: Path) -> None:
