@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: setup run test check lint bench docs clean
+.PHONY: setup run test check lint bench docs dist wheel-test lowest resolve clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -51,6 +51,18 @@ bench: setup ## everything beside what people would use instead, in 20 minutes: 
 
 docs: setup ## the site, into build/site; nothing is loaded from elsewhere
 	$(BIN)/python -m mkdocs build --quiet
+
+dist: setup ## the archives of a release: see docs/packaging.md
+	$(BIN)/python scripts/release.py dist
+
+wheel-test: setup ## the tests against the built wheel, away from the sources
+	$(BIN)/python scripts/release.py test
+
+lowest: setup ## the same with the lowest versions that are allowed
+	$(BIN)/python scripts/release.py lowest
+
+resolve: setup ## wheels for every Python and system that is promised
+	$(BIN)/python scripts/release.py resolve
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

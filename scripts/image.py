@@ -1,7 +1,9 @@
 """What goes into the image of the live runtime, and how much it weighs.
 
     python scripts/image.py requirements     write deploy/requirements.txt from pyproject.toml and constraints.txt
-    python scripts/image.py trim FOLDER      take out what nothing here imports, and compile the rest (a step of the Dockerfile)
+    python scripts/image.py trim FOLDER [VERSION]
+                                             take out what nothing here imports, compile the rest, and note which version it is,
+                                             which no git tells there (a step of the Dockerfile)
     python scripts/image.py size [FOLDER]    do in FOLDER what the Dockerfile's first stage does, and print megabytes by package
 
 `trim` needs the standard library alone, since it runs in the image's first stage.
@@ -101,6 +103,13 @@ def build(folder: Path, python: str = sys.executable) -> None:
     trim(folder)
 
 
+def note_version(folder: Path, version: str) -> None:
+    """Write down beside the sources in `folder` which version they are, as an installer does."""
+    place = folder / f"crpbot-{version}.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: crpbot\nVersion: {version}\n")
+
+
 def trim(folder: Path) -> None:
     """Take out `UNUSED`, then compile every module once and for all: the image is read-only, so nobody could do it later."""
     for pattern in UNUSED:
@@ -143,8 +152,10 @@ def main(words: list[str]) -> None:
     """Do what the words say."""
     if words == ["requirements"]:
         REQUIREMENTS.write_text(requirements())
-    elif words[:1] == ["trim"] and len(words) == 2:
+    elif words[:1] == ["trim"] and len(words) in {2, 3}:
         trim(Path(words[1]))
+        if words[2:] and words[2]:
+            note_version(Path(words[1]), words[2])
     elif words[:1] == ["size"] and len(words) <= 2:
         with TemporaryDirectory() as temporary:
             folder = Path(words[1]) if len(words) == 2 else Path(temporary) / "site"

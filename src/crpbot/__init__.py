@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
+
     from crpbot.dataset.features.compute import compute_features
     from crpbot.dataset.features.live import LiveFeatures
     from crpbot.dataset.features.sets import feature_set
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from crpbot.registry.registry import Registry
     from crpbot.signals.backtest import backtest
     from crpbot.signals.signal import Signal, newest_signal
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Blocks": "crpbot.quality.audit.pipeline",
@@ -87,6 +87,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("crpbot.version").code_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'crpbot' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

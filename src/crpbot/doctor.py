@@ -15,6 +15,7 @@ from typing import Literal
 from crpbot.errors import CandleError
 from crpbot.market.lake import Lake
 from crpbot.market.venues import VENUES, printable_address
+from crpbot.version import code_version
 
 Status = Literal["good", "bad", "absent", "unknown"]
 
@@ -69,7 +70,7 @@ def examine(*, home: Path, lake: str, venue: str, now: Callable[[], int], addres
 
 
 def _python() -> Finding:
-    return Finding(name="python", status="good", words=f"Python {sys.version.split()[0]}, crpbot {version('crpbot')}")
+    return Finding(name="python", status="good", words=f"Python {sys.version.split()[0]}, crpbot {code_version()}")
 
 
 def _extra(name: str) -> Finding:

@@ -111,7 +111,7 @@ def drop_normalizer(payload: dict) -> None:
         (lambda p: p.pop("label"), "damaged header"),
         (lambda p: p["recipe"]["training"].pop("epochs"), "damaged header"),
         (lambda p: p["origin"].update(colour="blue"), "damaged header"),
-        (lambda p: p.update(format="crpbot.checkpoint/9"), "must have the format crpbot.checkpoint/2"),
+        (lambda p: p.update(format="crpbot.checkpoint/9"), "crpbot.checkpoint/2 or an earlier one, found crpbot.checkpoint/9"),
         (lambda p: p["label"]["rule"].update(horizon=30), "the label of its recipe"),
         (lambda p: p["label"]["rule"]["exits"].pop("stop"), "damaged header"),
         (lambda p: p["label"].pop("sha256"), "damaged header"),

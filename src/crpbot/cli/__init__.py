@@ -7,7 +7,6 @@ from typing import Any
 
 import typer
 
-from crpbot import __version__
 from crpbot.cli import (
     audit,
     backtest,
@@ -66,7 +65,9 @@ def _top(
     version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if version:
-        typer.echo(f"crpbot {__version__}")
+        from crpbot.version import code_version
+
+        typer.echo(f"crpbot {code_version()}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

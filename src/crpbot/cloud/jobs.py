@@ -129,14 +129,14 @@ class Jobs:
         try:
             plain = json.loads(read_regular(path, most=_MOST_BYTES))
             said = plain.pop("format")
-            job = Sent(**plain)
-            _check(job)
-            fits = said == FORMAT and NAME.fullmatch(job.name) and job.backend in get_args(Backend)
+            job = Sent(**plain) if said == FORMAT else None  # a later version may have other fields
+            if job is not None:
+                _check(job)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CloudError(
                 f"{path} must be a whole record of a job, found {error!r}; delete it, and look at the console"
             ) from None
-        if not fits:
+        if job is None or not (NAME.fullmatch(job.name) and job.backend in get_args(Backend)):
             raise CloudError(f"{path} must be a record in the format {FORMAT}, found {said!r}; update crpbot, or delete it")
         return job
 

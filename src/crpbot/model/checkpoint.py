@@ -15,10 +15,10 @@ from crpbot.dataset.labels import CLASSES, DOWN, UP, Exits, LabelRule
 from crpbot.errors import CheckpointError, RecipeError
 from crpbot.market.files import SYMBOL
 from crpbot.model.calibration import softmax
+from crpbot.model.former import FORMAT, newest
 from crpbot.model.recipe import Recipe, recipe_from_dict
 from crpbot.model.weights import TINIEST, Network, Scaling, Weights, shapes_of
 
-FORMAT = "crpbot.checkpoint/2"
 _Record = TypeVar("_Record")
 LONGEST_TEXT = 400
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -214,11 +214,8 @@ def read_header(payload: Mapping[str, Any], *, where: str) -> Header:
         CheckpointError: it is damaged, altered, or of another version.
 
     """
+    payload = newest(payload, where)
     repairs = read_repairs(payload, where)
-    if payload["format"] != FORMAT:
-        raise CheckpointError(
-            f"{where} must have the format {FORMAT}, found {payload['format']!r}; train it again, or use the crpbot that wrote it"
-        )
     try:
         recipe = recipe_from_dict(payload["recipe"], where=f"{where}: recipe")
         features = tuple(payload["feature_columns"])

@@ -11,13 +11,13 @@ from crpbot.errors import CheckpointError
 from crpbot.market.files import SYMBOL
 from crpbot.model.archive import describe, read_archive, read_bounded
 from crpbot.model.folder import ONNX_NAME, symbol_in
+from crpbot.model.former import OURS
 from crpbot.model.recipe import load_recipe
 
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint
     from crpbot.model.subject import Subject
 
-OURS = "crpbot.checkpoint/"
 ONNX_SUFFIX = ".onnx"
 
 

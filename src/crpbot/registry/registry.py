@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crpbot import __version__
 from crpbot.errors import RegistryError
 from crpbot.market.candles import MINUTE, utc
 from crpbot.model.folder import ONNX_NAME
@@ -19,6 +18,7 @@ from crpbot.registry.entries import Entry, State, add_up
 from crpbot.registry.ledger import Ledger, Line, head_of
 from crpbot.registry.shelf import RECIPE_NAME, Shelf
 from crpbot.registry.stages import Move, Stage, move
+from crpbot.version import code_version
 
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint
@@ -243,7 +243,7 @@ class Registry:
                 expires=None if days is None else proven + MINUTE + days * DAY,
                 files=kept,
                 code_sha256=code_sha256(),
-                version=__version__,
+                version=code_version(),
             ).sealed()
             self._ledger.append(line)
         return Decision(None if kind == "refuse" else line.stage, reason)
@@ -301,7 +301,7 @@ class Registry:
                 stage=move(entry.symbol, kind, now=entry.stage),
                 reason=why,
                 code_sha256=code_sha256(),
-                version=__version__,
+                version=code_version(),
                 sha256_of_line="",
             ).sealed()
             self._ledger.append(line)

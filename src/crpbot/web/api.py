@@ -6,7 +6,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel
 
-from crpbot import __version__
+from crpbot.version import code_version
 from crpbot.web.render import house_of, render
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ async def health(request: Request) -> Hello:
     """Return whether the dashboard is there, and whether this visitor may change anything."""
     house = house_of(request)
     return Hello(
-        version=__version__, time=house.now(), read_only=not request.state.visitor.trusted, demo=bool(house.setting.words)
+        version=code_version(), time=house.now(), read_only=not request.state.visitor.trusted, demo=bool(house.setting.words)
     )
 
 

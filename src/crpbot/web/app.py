@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from crpbot import __version__
 from crpbot.errors import CrpbotError
 from crpbot.quality.report.page import STYLE
+from crpbot.version import code_version
 from crpbot.web import (
     api,
     candles,
@@ -73,7 +73,7 @@ def make_app(setting: Setting) -> FastAPI:
 
     app = FastAPI(
         title="crpbot",
-        version=__version__,
+        version=code_version(),
         description="What the dashboard shows, as JSON. Times are milliseconds of UTC; shares and errors are fractions.",
         lifespan=life,
         docs_url=None,  # they would load scripts from elsewhere; /api is our own page of the same description

@@ -9,9 +9,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from crpbot import __version__
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.quality.metrics import percent
+from crpbot.version import code_version
 from crpbot.web.security import Visitor
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
             can_login=request.app.state.doorman.has_token,
             banner=house.setting.words,
             now=house.now(),
-            version=__version__,
+            version=code_version(),
         )
     )
     return HTMLResponse(text.encode("utf-8", "replace"), status)  # a file may hold half a character, which no page can

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from crpbot import __version__
 from crpbot.disk import locked, write_whole
 from crpbot.errors import CrpbotError
 from crpbot.making.pool import fitting, memory_of, run_tasks
@@ -22,6 +21,7 @@ from crpbot.model.plain import differences, digest
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
 from crpbot.quality.report.data import finite
+from crpbot.version import release
 
 RACE, CHOICE = "race.json", "choice.json"
 _LOCK = ".lock"
@@ -201,7 +201,7 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             return None
 
-    return {"crpbot": __version__, **{name: of(name) for name in ("numpy", "scikit-learn", "torch")}}
+    return {"crpbot": release(), **{name: of(name) for name in ("numpy", "scikit-learn", "torch")}}
 
 
 def _short(value: Any) -> str:  # noqa: ANN401
