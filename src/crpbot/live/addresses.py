@@ -63,6 +63,9 @@ def read_addresses(environ: Mapping[str, str]) -> tuple[Address, ...]:
     if file := environ.get(FILE_VARIABLE):
         lines = enumerate(_read(Path(file)).splitlines(), 1)
         words += [(text, f"line {i} of {Path(file).name}") for i, line in lines if (text := line.strip()) and text[0] != "#"]
+    for word, where in words:  # bytes that are no UTF-8 come out of the environment as halves of characters
+        if not word.isascii() and re.search(r"[\ud800-\udfff]", word):
+            raise NotifyError(f"{where} must be text in UTF-8, found other bytes; write it again")
     for word, _ in words:  # before anybody can log one of them
         guard_logs(secrets_of(word))
     found: dict[str, Address] = {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLUMNS = ("time", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv")
 SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}")
-_YEAR_1973, _YEAR_2100 = 100_000_000_000, 4_102_444_800_000  # in milliseconds
+_YEAR_1973, YEAR_2100 = 100_000_000_000, 4_102_444_800_000  # in milliseconds
 _UNITS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 
 
@@ -122,7 +122,7 @@ def read_frame(path: Path) -> "pl.DataFrame":
         if path.suffix == ".csv":
             return pl.read_csv(path, infer_schema_length=None)
         return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # some damage makes it panic
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CandleError(f"{path} must be readable as {path.suffix[1:]}: {reason}; check the file") from None
 
@@ -157,7 +157,7 @@ def milliseconds(time: "pl.Series") -> np.ndarray[tuple[int], np.dtype[np.int64]
         )
     found = time.cast(pl.Int64, strict=False).fill_null(np.iinfo(np.int64).max)
     for wrong, unit in (
-        (found >= _YEAR_2100, "micro- or nanoseconds"),
+        (found >= YEAR_2100, "micro- or nanoseconds"),
         (found.is_between(1, _YEAR_1973) & (found % MINUTE != 0), "seconds"),
     ):
         if wrong.any():

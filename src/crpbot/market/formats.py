@@ -213,7 +213,10 @@ def _csv(text: bytes) -> _Table:
     if place is None:
         raise CandleError(f"it must be a table with a header, found {lines[0][:60]!r}; convert it to CSV")
     separator = max(",;\t|", key=lines[place].count)
-    fields = next(csv.reader([lines[place].rstrip("\r")], delimiter=separator))
+    try:
+        fields = next(csv.reader([lines[place].rstrip("\r")], delimiter=separator))
+    except csv.Error as error:
+        raise CandleError(f"its header must be one line of names, found {lines[place][:60]!r}: {error}; correct it") from None
     headless = all(map(_NUMBER.fullmatch, fields[: len(COLUMNS)]))
     if headless and len(fields) != len(_KLINE):
         raise CandleError(f"a table without a header must have the 12 columns of Binance klines, found {len(fields)}; add one")

@@ -137,7 +137,7 @@ class Ledger:
         head, _, tail = content.rpartition(b"\n")
         try:
             json.loads(tail)
-        except ValueError:
+        except (ValueError, RecursionError):
             return head + b"\n" if head else b""
         return content
 
