@@ -43,7 +43,7 @@ FORMULAS = (
 
 
 DAMAGE = (
-    ValueError, KeyError, IndexError, TypeError, RecursionError, NotImplementedError, EOFError, OSError, lzma.LZMAError, zlib.error,
+    ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError, EOFError, OSError, lzma.LZMAError, zlib.error,
     zipfile.BadZipFile,
 )  # fmt: skip
 
