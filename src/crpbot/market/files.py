@@ -95,7 +95,22 @@ def marks(frame: "pl.DataFrame") -> np.ndarray[tuple[int], np.dtype[np.bool_]] |
 
 def write_candles(candles: Candles, path: Path) -> None:
     """Write `candles` as Parquet in the form that `read_candles` reads."""
-    frame_of(candles).write_parquet(path)
+    write_parquet(frame_of(candles), path)
+
+
+def write_parquet(frame: "pl.DataFrame", path: Path) -> None:
+    """Write a table as Parquet.
+
+    Raises:
+        OSError: the disk does not take it; Polars itself calls that a fault of the table.
+
+    """
+    import polars as pl  # noqa: PLC0415  live runs without it
+
+    try:
+        frame.write_parquet(path)
+    except (pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
+        raise OSError(str(error).rpartition("IO error: ")[2]) from None
 
 
 def frame_of(candles: Candles) -> "pl.DataFrame":

@@ -270,12 +270,13 @@ def _symbol_of(table: _Table, path: Path, given: str | None) -> str:
     said = _checked(given) if given is not None else _symbol_in(path.name)
     places = _places(table.names, _SYMBOLS)
     column = table.select(places[:1]).to_series().alias("symbol") if places else pl.Series()
-    if isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)) and len(column):
+    if isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)) and column.null_count() < len(column):
         column = column.cast(pl.String)
-        _forbid(column, column != column[0], f"must be {column[0]!r} as in the first row")
-        written = _symbol_in(column[0] or "")
+        first = str(column.drop_nulls()[0])
+        _forbid(column, column != first, f"must be {first!r} as in the first row")
+        written = _symbol_in(first)
         if written is not None and said is not None and written != said:
-            raise CandleError(f"its candles must be of {said}, and its rows say {column[0]!r}; correct --symbol or the name")
+            raise CandleError(f"its candles must be of {said}, and its rows say {first!r}; correct --symbol or the name")
         said = said or written
     if said is None:
         raise CandleError("candles must belong to a symbol, found none in the name of the file or in it; say which with --symbol")
