@@ -200,11 +200,11 @@ def kill(name: str, operation: Operation, *, kills: int | None) -> Outcome:
             if forked(work, operation.act, at=at) != -signal.SIGKILL:
                 wrong.append(f"{where}: it was not killed")
                 continue
-            if forked(work, operation.whole):
-                wrong.append(f"{where}: something is not whole")
-            if forked(work, operation.act):
-                wrong.append(f"{where}: it does not go on")
-            elif (found := asked(work, operation.ends) or {}) != wanted:
+            again = asked(work, lambda folder: _again(operation, folder)) or {"wrong": "the second process ended by itself"}
+            if again["wrong"]:
+                wrong.append(f"{where}: {again['wrong']}")
+            elif again["ends"] != wanted:
+                found = again["ends"]
                 differs = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
                 wrong.append(f"{where}: another end: {', '.join(differs)[:200]}")
             left |= {re.sub(r"[a-z0-9_]{8}(?=\.partial$|$)", "…", path.name) for path in work.rglob(".*") if path.name != ".lock"}
@@ -214,12 +214,25 @@ def kill(name: str, operation: Operation, *, kills: int | None) -> Outcome:
     )  # fmt: skip
 
 
+def _again(operation: Operation, folder: Path) -> dict[str, Any]:
+    """Look at what a kill has left, and do it again."""
+    try:
+        operation.whole(folder)
+    except Exception:  # noqa: BLE001  whatever it is, it is not whole
+        return {"wrong": f"something is not whole: {traceback.format_exc()[-300:]}"}
+    try:
+        operation.act(folder)
+    except Exception:  # noqa: BLE001  as above
+        return {"wrong": f"it does not go on: {traceback.format_exc()[-300:]}"}
+    return {"wrong": "", "ends": operation.ends(folder)}
+
+
 def main() -> int:
     """Kill operations, and print what came of it as a line of JSON each."""
     from crash.operations import OPERATIONS, warm_up
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(OPERATIONS)}; all by default")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(OPERATIONS)}, each maybe as NAME:KILLS; all by default")
     parser.add_argument("--kills", type=int, default=None, help="for each operation; by default one at every point")
     given = parser.parse_args()
     warm_up()
@@ -227,8 +240,9 @@ def main() -> int:
     assert not [one for one in threads if one.startswith("polars-0")], f"a fork would wait for {threads} for ever"
     gc.freeze()
     code = 0
-    for name in given.names or OPERATIONS:
-        outcome = kill(name, OPERATIONS[name], kills=given.kills)
+    for word in given.names or OPERATIONS:
+        name, _, kills = word.partition(":")
+        outcome = kill(name, OPERATIONS[name], kills=int(kills or 0) or given.kills)
         print(json.dumps(asdict(outcome)), flush=True)
         code |= bool(outcome.wrong)
     return code

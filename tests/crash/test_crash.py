@@ -11,24 +11,25 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="it forks, and looks into /proc")]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-EVERY = ("state", "lake", "registry", "journal", "tables", "deliver")
-"""Operations that are quick enough to be killed at every point here; the others are, by night."""
+KILLS = {"state": 30, "lake": 32, "registry": 50, "journal": 50, "tables": 37, "deliver": 8}
+"""Of each operation that is quick; by night, each of them and of the slow ones is killed at every point."""
 
 
 @cache
 def outcomes() -> dict[str, dict]:
-    command = [sys.executable, str(Path(__file__).with_name("killing.py")), *EVERY]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=600)
+    script = Path(__file__).with_name("killing.py")
+    words = [f"{name}:{kills}" for name, kills in KILLS.items()]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=600)
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["name"] for one in found] == list(EVERY), done.stderr[-2_000:]
+    assert [one["name"] for one in found] == list(KILLS), done.stderr[-2_000:]
     return {one["name"]: one for one in found}
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", KILLS)
 def test_nothing_that_is_killed_leaves_half_a_file_and_the_second_time_ends_the_same(name: str) -> None:
     found = outcomes()[name]
     assert not found["wrong"]
-    assert found["kills"] == found["points"] > 20
+    assert found["points"] >= found["kills"] > 0.9 * KILLS[name]
 
 
 def test_two_hundred_kills_are_tried() -> None:
