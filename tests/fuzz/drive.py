@@ -2,10 +2,11 @@
 
 Each target runs in a process of its own. Where atheris is installed it is guided by what the code does; elsewhere damage of good
 files is tried as long as the time allows. What breaks a rule is cut down to what matters and kept in `tests/fuzz/found/TARGET/`;
-once it is mended, it belongs to `tests/fuzz/kept/TARGET/`, where the suite reads it for ever. Exit code 1: something was found.
+once it is mended, it belongs to `tests/fuzz/kept/TARGET/` in base64, where the suite reads it for ever. Exit code 1: something was found.
 """
 
 import argparse
+import base64
 import hashlib
 import io
 import os
@@ -62,7 +63,7 @@ def broken(take: Callable[[bytes], None], content: bytes) -> str:
     """Return which rule is broken by what a target does with bytes, with its place; an empty text where none is."""
     from crpbot.errors import CrpbotError
 
-    before, began = peak(anew=True), time.monotonic()
+    before, began = peak(anew=True), time.process_time()
     try:
         with redirect_stderr(io.StringIO()), at_most(4 * LONGEST):
             take(content)
@@ -75,10 +76,10 @@ def broken(take: Callable[[bytes], None], content: bytes) -> str:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "crpbot" in frame.filename]
         where = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "nowhere of ours"
         return f"{type(error).__name__} in {where}: {' '.join(str(error).split())[:200]}"
-    if time.monotonic() - began > LONGEST:
-        return f"{time.monotonic() - began:.1f} s"
+    if (took := time.process_time() - began) > LONGEST:  # others may keep this machine busy
+        return f"seconds: {took:.1f}"
     if peak() - before > MOST:
-        return f"{(peak() - before) / 2**20:,.0f} MiB"
+        return f"MiB: {(peak() - before) / 2**20:,.0f}"
     return ""
 
 
@@ -101,6 +102,11 @@ def shortened(take: Callable[[bytes], None], content: bytes, *, until: float) ->
                 at += size
         size //= 2
     return content
+
+
+def kept(path: Path) -> bytes:
+    """Return a case of `kept`: base64, so that every file of the project is text."""
+    return base64.b64decode(path.read_text())
 
 
 def keep(name: str, content: bytes, folder: Path = FOUND) -> Path:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("time", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv")
+MOST_ROWS = 2**31 // 48
+"""Of a table that is read as a whole: candles of 85 years, or 2 GiB of them."""
 SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}")
 _YEAR_1973, YEAR_2100 = 100_000_000_000, 4_102_444_800_000  # in milliseconds
 _UNITS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
@@ -136,6 +138,9 @@ def read_frame(path: Path) -> "pl.DataFrame":
     try:
         if path.suffix == ".csv":
             return pl.read_csv(path, infer_schema_length=None)
+        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        if rows > MOST_ROWS:  # a file of some kilobytes can say that it holds any number of them
+            raise CandleError(f"{path} must have at most {MOST_ROWS:,} rows, found {rows:,}; split it")
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # some damage makes it panic
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from crpbot.disk import whole_file
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.market.files import COLUMNS, SYMBOL, check_symbol, frame_of, milliseconds, write_candles
+from crpbot.market.files import COLUMNS, MOST_ROWS, SYMBOL, check_symbol, frame_of, milliseconds, write_candles
 
 MOST_BYTES = 2 * 2**30
 """Of a file, and of what it unpacks to."""
-_BYTES_OF_A_ROW = 48
 _CHUNK = 2**20
 _FEWEST_STEPS = 5  # from candle to candle, before they tell how long one is
 
@@ -150,6 +149,8 @@ def _unpacked(path: Path) -> bytes:
                 return _bounded(unpacking)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise CandleError(f"it must be a whole file, found a damaged or missing one: {error}; get it again") from None
+    except MemoryError:
+        raise CandleError("it must unpack to what fits into memory, found more; unpack it, and split it") from None
     return content
 
 
@@ -185,8 +186,8 @@ def _binary(kind: str, scan: Callable[[IO[bytes]], pl.LazyFrame], content: bytes
         table = scan(io.BytesIO(content))
         names = table.collect_schema().names()
         rows = table.select(pl.len()).collect().item()
-    if rows > MOST_BYTES // _BYTES_OF_A_ROW:
-        raise CandleError(f"it must have at most {MOST_BYTES // _BYTES_OF_A_ROW:,} rows, found {rows:,}; split it")
+    if rows > MOST_ROWS:
+        raise CandleError(f"it must have at most {MOST_ROWS:,} rows, found {rows:,}; split it")
 
     def select(columns: Sequence[int]) -> pl.DataFrame:
         with _readable(kind):
