@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: setup run test check lint bench clean
+.PHONY: setup run test check lint bench nightly clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -54,6 +54,11 @@ bench: setup ## speed as ratios, in one run: see benchmarks/
 	$(BIN)/python benchmarks/web.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
+
+# What takes hours, all of it though one part fails: docs/hardening.md. Each line may be called alone.
+nightly: setup ## fuzzers for ten minutes each, a kill at every point, a week of live
+	-$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),fuzz]'
+	$(BIN)/python scripts/nightly.py $(NIGHT)
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -25,12 +25,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "jump",
-    [HOUR, -HOUR, 3 * HOUR, 1_000, -1_000, -61_000, 5],
-    ids=["an-hour-ahead", "an-hour-back", "asleep", "leap-second", "leap-second-back", "a-minute-back", "a-hair"],
+    [HOUR, -HOUR, 1_000, -61_000],
+    ids=["asleep-or-an-hour-ahead", "an-hour-back", "a-leap-second", "a-minute-back"],
 )
 def test_whatever_the_clock_does_each_candle_is_spoken_of_once_and_none_is_told_late(tmp_path: Path, models: Path, jump: int) -> None:
     registry = promoted(tmp_path, models)
-    candles = market()[:2_900]
+    candles = market()[:2_760]
     world = World(tmp_path, candles, start=BEGIN)
     for after in (30, 45):  # it jumps, and some minutes later it jumps again
         world.play(BEGIN + after * MINUTE + SETTLE)

@@ -150,7 +150,7 @@ def _unpacked(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise CandleError(f"it must be a whole file, found a damaged or missing one: {error}; get it again") from None
     except MemoryError:
-        raise CandleError("it must unpack to what fits into memory, found more; unpack it, and split it") from None
+        raise CandleError("it must unpack to what fits into memory, found more; split it") from None
     return content
 
 
@@ -176,7 +176,7 @@ def _open(content: bytes) -> _Table:
 def _readable(kind: str) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CandleError(f"it must be readable as {kind}: {reason}; get it again") from None
 
@@ -214,10 +214,8 @@ def _csv(text: bytes) -> _Table:
     if place is None:
         raise CandleError(f"it must be a table with a header, found {lines[0][:60]!r}; convert it to CSV")
     separator = max(",;\t|", key=lines[place].count)
-    try:
+    with _readable("a table with a header"):
         fields = next(csv.reader([lines[place].rstrip("\r")], delimiter=separator))
-    except csv.Error as error:
-        raise CandleError(f"its header must be one line of names, found {lines[place][:60]!r}: {error}; correct it") from None
     headless = all(map(_NUMBER.fullmatch, fields[: len(COLUMNS)]))
     if headless and len(fields) != len(_KLINE):
         raise CandleError(f"a table without a header must have the 12 columns of Binance klines, found {len(fields)}; add one")
