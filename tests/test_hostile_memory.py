@@ -69,8 +69,12 @@ def test_bombs_are_refused_under_one_gibibyte(tmp_path: Path) -> None:
     }  # fmt: skip
     words = [f"{kind}={path}" for kind, paths in asked.items() for path in paths]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", READ, *words], capture_output=True, text=True, check=False, env=environment, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *words], capture_output=True, text=True, check=False, env=environment, timeout=300
+    )
     said = dict(zip(words, done.stdout.splitlines(), strict=False))
     assert done.returncode == 0, (said, done.stderr[-1_000:])
-    assert all(text.partition(":")[0] in {"CandleError", "CheckpointError", "RecipeError", "RegistryError"} for text in said.values())
+    assert all(
+        text.partition(":")[0] in {"CandleError", "CheckpointError", "RecipeError", "RegistryError"} for text in said.values()
+    )
     assert len(said) == len(words)

@@ -1,4 +1,4 @@
-"""Kill an operation at every point where it writes, and look at what is left: `python tests/crash/killing.py [NAME …] [--kills N]`.
+"""Kill an operation at every point where it writes, and look at what is left: `killing.py [NAME …] [--kills N]`.
 
 A point is whatever changes the disk and can be seen from Python: a file opened for writing, renamed, linked, removed or made
 longer, a folder made or removed, a file that is told to reach the disk (there twice: as it is, and with its end torn off), and
@@ -8,9 +8,9 @@ the very bytes of one that nobody disturbed.
 """
 
 import argparse
+import gc
 import hashlib
 import json
-import gc
 import os
 import re
 import shutil
@@ -119,7 +119,7 @@ def forked(folder: Path, act: Callable[[Path], object], *, at: int | None = None
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def asked(folder: Path, ask: Callable[[Path], Mapping[str, Any]]) -> Any:  # noqa: ANN401
+def asked(folder: Path, ask: Callable[[Path], Mapping[str, Any]]) -> Any:
     """Ask something of a folder in a fork: nothing may start a thread here, which no fork would have."""
     reading, writing = os.pipe()
 

@@ -19,8 +19,8 @@ from live.worlds import as_if_passed
 from models import market, quick
 
 from crpbot import factory
-from crpbot.dataset.features.files import write_features
 from crpbot.dataset.features.compute import compute_features
+from crpbot.dataset.features.files import write_features
 from crpbot.dataset.features.sets import feature_set
 from crpbot.disk import write_whole
 from crpbot.live.journal import open_journal
@@ -136,7 +136,9 @@ def whole_export(folder: Path) -> None:
 def lost(folder: Path) -> None:
     """A checkpoint that lost its scaler, as a foreign file."""
     checkpoint = trained()[0]
-    state = {name: torch.from_numpy(np.array(array)) for name, array in checkpoint.weights.arrays.items() if "normalizer" not in name}
+    state = {
+        name: torch.from_numpy(np.array(array)) for name, array in checkpoint.weights.arrays.items() if "normalizer" not in name
+    }
     buffer = io.BytesIO()
     torch.save({"model_state_dict": state, "feature_columns": list(checkpoint.features)}, buffer)
     (folder / "lost.pt").write_bytes(buffer.getvalue())
@@ -236,7 +238,9 @@ def tables(folder: Path) -> None:
     """Write candles for others, features, and what backtests and diagnoses write."""
     for name in ("BTC-USD.csv", "BTC-USD.parquet"):
         write_foreign(two_months()[:400], folder / name, symbol="BTC-USD")
-    write_features(compute_features(two_months()[:400], feature_set("relative-72")), two_months()[:400], folder / "features.parquet")
+    write_features(
+        compute_features(two_months()[:400], feature_set("relative-72")), two_months()[:400], folder / "features.parquet"
+    )
     write_whole(folder / "diagnosis.json", prepared()[1].to_json())
 
 
@@ -280,7 +284,9 @@ OPERATIONS: dict[str, Operation] = {
         what="promote, demote, promote again", begin=to_promote, act=promote, whole=whole_registry, ends=ends_registry
     ),
     "lake": Operation(what="candles into two months of a lake", begin=half_a_lake, act=add, whole=whole_lake, ends=ends_lake),
-    "tables": Operation(what="candles for others, features, a diagnosis", begin=nothing, act=tables, whole=whole_files, ends=digests),
+    "tables": Operation(
+        what="candles for others, features, a diagnosis", begin=nothing, act=tables, whole=whole_files, ends=digests
+    ),
     "journal": Operation(what="six batches of two signals", begin=nothing, act=journal, whole=whole_journal, ends=pairs),
 }
 """By name."""

@@ -148,7 +148,15 @@ def main() -> None:
     from crash.operations import warm_up
     from interpreter import HEAVY
 
-    for module in (*HEAVY, "crpbot.cli", "onnxruntime", "crpbot.live.service", "multiprocessing.managers", "socketserver", "sqlite3"):
+    for module in (
+        *HEAVY,
+        "crpbot.cli",
+        "onnxruntime",
+        "crpbot.live.service",
+        "multiprocessing.managers",
+        "socketserver",
+        "sqlite3",
+    ):
         importlib.import_module(module)  # whoever is nobody may not even read where they are
     warm_up()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Whatever writes is killed where it writes: what bears its final name is whole, and the second time ends as if nothing had been."""
+"""Whatever writes is killed where it writes: what bears its final name is whole, and the second time ends the same."""
 
 import json
 import os
@@ -19,7 +19,9 @@ KILLS = {"state": 30, "lake": 32, "registry": 50, "journal": 50, "tables": 37, "
 def outcomes() -> dict[str, dict]:
     script = Path(__file__).with_name("killing.py")
     words = [f"{name}:{kills}" for name, kills in KILLS.items()]
-    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=600)
+    done = subprocess.run(
+        [sys.executable, script, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=600
+    )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["name"] for one in found] == list(KILLS), done.stderr[-2_000:]
     return {one["name"]: one for one in found}

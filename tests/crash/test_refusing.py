@@ -18,7 +18,9 @@ NAMES = ("candles-import", "candles-export", "features", "train", "diagnose-json
 def answers() -> dict[tuple[str, str], dict]:
     script = Path(__file__).with_name("refusing.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-    done = subprocess.run([sys.executable, script, *NAMES], capture_output=True, text=True, check=False, env=environment, timeout=600)
+    done = subprocess.run(
+        [sys.executable, script, *NAMES], capture_output=True, text=True, check=False, env=environment, timeout=600
+    )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert {one["name"] for one in found} == set(NAMES), done.stderr[-2_000:]
     return {(one["name"], one["way"]): one for one in found}

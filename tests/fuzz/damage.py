@@ -20,7 +20,25 @@ ODD: tuple[Any, ...] = (
 
 CELLS = (
     *("", " ", "0", "-0", "-1", "1e308", "1e309", "nan", "inf", "-inf", "5e-324", "9223372036854775807", "18446744073709551616"),
-    *("1" * 400, "1_000", "0x10", "1,5", '"', '""', '"a', "\0", "true", "null", "None", "é", "\u202e", "٣", "a" * 5_000, "[", "]]"),
+    *(
+        "1" * 400,
+        "1_000",
+        "0x10",
+        "1,5",
+        '"',
+        '""',
+        '"a',
+        "\0",
+        "true",
+        "null",
+        "None",
+        "é",
+        "\u202e",
+        "٣",
+        "a" * 5_000,
+        "[",
+        "]]",
+    ),
     *("2024-02-30", "2024-06-30T23:59:60Z", "2024-01-01T00:00+14:00", "0001-01-01", "9999-12-31 23:59:59", "1e3", "+5", "\r"),
     *("time", "open", "filled", "symbol", "BTC-USD", "date", "volume"),
 )
@@ -34,10 +52,40 @@ TOML = (
 """Values of TOML, and some that are none."""
 
 FORMULAS = (
-    *("close", "lag(close, 1)", "lag(close, 50000)", "ema(close, 1)", "std(close, 2)", "mean(returns, 0)", "1 / volume", "0", "1"),
+    *(
+        "close",
+        "lag(close, 1)",
+        "lag(close, 50000)",
+        "ema(close, 1)",
+        "std(close, 2)",
+        "mean(returns, 0)",
+        "1 / volume",
+        "0",
+        "1",
+    ),
     *("1e308 * 1e308", "close ** 9", "-" * 200 + "close", "(" * 200 + "close" + ")" * 200, "highest(close, 1e9)", "log(0)"),
-    *("9" * 400, "1j", "close.real", "[close]", "lambda: 1", "f(close)", "max(close)", "ratio(1, 0, 0)", "sqrt(-1)", "1_0", "0x1"),
-    *("__import__('os')", "close if close else close", "close\n", "lag(close, -1)", "lag(close, True)", "mean(close, 1.5)", "nan"),
+    *(
+        "9" * 400,
+        "1j",
+        "close.real",
+        "[close]",
+        "lambda: 1",
+        "f(close)",
+        "max(close)",
+        "ratio(1, 0, 0)",
+        "sqrt(-1)",
+        "1_0",
+        "0x1",
+    ),
+    *(
+        "__import__('os')",
+        "close if close else close",
+        "close\n",
+        "lag(close, -1)",
+        "lag(close, True)",
+        "mean(close, 1.5)",
+        "nan",
+    ),
 )
 """Formulas of features, and some that are none."""
 
@@ -185,7 +233,9 @@ def _toml(content: bytes, chance: Random) -> bytes:
     elif way == 3 and equals and '"' in value:
         lines[row] = f"{key} = {json.dumps(chance.choice(FORMULAS))}"
     elif way == 4:
-        lines.insert(row, chance.choice((lines[row], "[network]", "[[network]]", "x = 1", '"" = 1', "a.b.c = 1", "[features.a.b]")))
+        lines.insert(
+            row, chance.choice((lines[row], "[network]", "[[network]]", "x = 1", '"" = 1', "a.b.c = 1", "[features.a.b]"))
+        )
     elif way == 5:
         del lines[row]
     elif way == 6 and equals:

@@ -1,8 +1,9 @@
 """Fuzz the doors that files and answers of strangers come through: `python tests/fuzz/drive.py [--seconds 600] [TARGET …]`.
 
 Each target runs in a process of its own. Where atheris is installed it is guided by what the code does; elsewhere damage of good
-files is tried as long as the time allows. What breaks a rule is cut down to what matters and kept in `tests/fuzz/found/TARGET/`;
-once it is mended, it belongs to `tests/fuzz/kept/TARGET/` in base64, where the suite reads it for ever. Exit code 1: something was found.
+files is tried as long as the time allows. What breaks a rule is cut down to what matters and written to `found/TARGET/` beside
+this file; once it is mended, it belongs to `kept/TARGET/` in base64, where the suite reads it for ever. Exit code 1: something
+was found.
 """
 
 import argparse

@@ -156,9 +156,7 @@ def foreign_seeds() -> list[bytes]:
     rows = [[*row, int(row[0]) + 59_999, 1.0, 3, 0.5, 0.5, 0] for row in zip(*_columns(), strict=True)]
     klines = "\n".join(",".join(map(str, row)) for row in rows).encode()
     download = ["https://www.CryptoDataDownload.com", "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD"]
-    download += [
-        f"{row[0]},2024-01-01 00:00:00,BTC/USD,{','.join(map(str, row[1:6]))},1.0" for row in reversed(rows[:20])
-    ]
+    download += [f"{row[0]},2024-01-01 00:00:00,BTC/USD,{','.join(map(str, row[1:6]))},1.0" for row in reversed(rows[:20])]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("BTCUSDT-1m-2024-01.csv", klines)
@@ -273,7 +271,12 @@ def foreign_checkpoints() -> list[bytes]:
     import torch
     from hostile import saved
 
-    state = {"fc1.weight": torch.ones(4, 72), "fc1.bias": torch.ones(4), "fc2.weight": torch.ones(3, 4), "fc2.bias": torch.ones(3)}
+    state = {
+        "fc1.weight": torch.ones(4, 72),
+        "fc1.bias": torch.ones(4),
+        "fc2.weight": torch.ones(3, 4),
+        "fc2.bias": torch.ones(3),
+    }
     norm = {f"bn1.{name}": torch.ones(4) for name in ("weight", "bias", "running_mean", "running_var")}
     whole = {
         "model_state_dict": state | norm | {"temperature": torch.tensor(2.5)}, "input_size": 72, "epoch": 3,
@@ -383,7 +386,14 @@ def stream_seeds() -> list[bytes]:
     return [
         json.dumps(one).encode()
         for one in (
-            {"type": "match", "time": "2024-01-01T00:00:00.123456Z", "product_id": "BTC-USD", "trade_id": 7, "price": "1", "size": "2"},
+            {
+                "type": "match",
+                "time": "2024-01-01T00:00:00.123456Z",
+                "product_id": "BTC-USD",
+                "trade_id": 7,
+                "price": "1",
+                "size": "2",
+            },
             {"type": "heartbeat", "time": "2024-01-01T00:00:01Z"},
             {"e": "kline", "E": 1_700_000_000_000, "k": {"s": "BTCUSDT", "t": 0, "x": True, **dict.fromkeys("ohlcv", "1.5")}},
             {"channel": "ohlc", "timestamp": "2024-01-01T00:00:30Z", "data": [{**bar, "volume": 3}]},
@@ -402,7 +412,7 @@ def take_live_state(content: bytes) -> None:
     with suppress(CrpbotError):
         read_trail(HERE, "BTC-USD")
     follow = FollowUp.__new__(FollowUp)
-    follow.restore = lambda paper: None  # type: ignore[method-assign]
+    follow.restore = lambda _: None  # type: ignore[method-assign]
     States(HERE).restore(Desk("BTC-USD"), follow, now=MINUTE)
     with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, CrpbotError):
         LiveFeatures.restore(feature_set("founding-72").only("rsi_14"), json.loads(content)["features"], max_gap_minutes=0)
@@ -481,7 +491,7 @@ class _Told:
     def __init__(self, content: bytes) -> None:
         self.content = content
 
-    def ask(self, service: str, operation: str, /, **_: object) -> dict[str, Any]:
+    def ask(self, _: str, operation: str, /, **__: object) -> dict[str, Any]:
         if operation == "get_object":
             return {"Body": io.BytesIO(self.content)}
         if operation == "get_log_events":
@@ -490,7 +500,7 @@ class _Told:
             return {"TrainingJobStatus": "InProgress", "Tags": [], "TrainingJobName": "crpbot-a-1"}
         return {}
 
-    def pages(self, service: str, operation: str, name: str, /, **_: object) -> list[Any]:
+    def pages(self, _: str, __: str, name: str, /, **___: object) -> list[Any]:
         return [{"logStreamName": "a"}] if name == "logStreams" else []
 
 
@@ -557,8 +567,8 @@ async def _ask(scope: dict[str, Any], body: bytes) -> None:
 @cache
 def _dashboard() -> Any:
     from crpbot.web.app import make_app
-    from crpbot.web.errands import Errand
     from crpbot.web.demo import unpack as unpack_demo
+    from crpbot.web.errands import Errand
     from crpbot.web.setting import Setting
 
     home = HERE / "home"
@@ -587,7 +597,9 @@ def request_seeds() -> list[bytes]:
     found += [f"POST {path}\napplication/x-www-form-urlencoded\n{body}".encode() for path, body in posts.items()]
     part = '--b\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
     body = part.format("csrf", "", "00") + part.format("file", '; filename="m.pt"', "PK") + part.format("symbol", "", "BTC-USD")
-    found += [f"POST {path}\nmultipart/form-data; boundary=b\n{body}--b--\r\n".encode() for path in ("/diagnose", "/api/diagnoses")]
+    found += [
+        f"POST {path}\nmultipart/form-data; boundary=b\n{body}--b--\r\n".encode() for path in ("/diagnose", "/api/diagnoses")
+    ]
     pages = ("/", "/signals?page=2", "/models", "/compare?a=1&b=2", "/ledger?page=1", "/data", "/jobs", "/diagnose", "/login")
     return found + [f"GET {page}\n\n".encode() for page in pages]
 
@@ -595,7 +607,9 @@ def request_seeds() -> list[bytes]:
 TARGETS: dict[str, Target] = {
     "csv": Target(what="candles as CSV", take=take_csv, seeds=csv_seeds, kind="table"),
     "parquet": Target(what="candles as Parquet, of any types", take=take_parquet, seeds=parquet_seeds, kind="bytes"),
-    "foreign": Target(what="files of Binance, freqtrade, CryptoDataDownload", take=take_foreign, seeds=foreign_seeds, kind="table"),
+    "foreign": Target(
+        what="files of Binance, freqtrade, CryptoDataDownload", take=take_foreign, seeds=foreign_seeds, kind="table"
+    ),
     "lake": Target(what="the manifest of a lake", take=take_lake, seeds=lake_seeds, kind="json"),
     "recipe": Target(what="recipes and their formulas", take=take_recipe, seeds=recipe_seeds, kind="toml"),
     "space": Target(what="what `tune` may vary", take=take_space, seeds=space_seeds, kind="toml"),

@@ -1,7 +1,7 @@
-"""A week of the bundled year through the live loop, as fast as it goes, to see what grows: `python tests/live/growth.py [DAYS]`.
+"""A week of the bundled year through the live loop, as fast as it goes, to see what grows: `growth.py [DAYS]`.
 
-It prints one line of JSON: memory at the end of each day, bytes of the journal, and signals. Exit code 1: memory grew by more than
-`MOST` from the end of the first day to that of the last.
+It prints one line of JSON: memory at the end of each day, bytes of the journal, and signals. Exit code 1: memory grew by more
+than `MOST` from the end of the first day to that of the last.
 """
 
 import json

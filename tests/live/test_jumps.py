@@ -28,7 +28,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [HOUR, -HOUR, 1_000, -61_000],
     ids=["asleep-or-an-hour-ahead", "an-hour-back", "a-leap-second", "a-minute-back"],
 )
-def test_whatever_the_clock_does_each_candle_is_spoken_of_once_and_none_is_told_late(tmp_path: Path, models: Path, jump: int) -> None:
+def test_whatever_the_clock_does_each_candle_is_spoken_of_once_and_none_is_told_late(
+    tmp_path: Path, models: Path, jump: int
+) -> None:
     registry = promoted(tmp_path, models)
     candles = market()[:2_760]
     world = World(tmp_path, candles, start=BEGIN)
@@ -59,5 +61,8 @@ def zone(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_the_zone_of_the_machine_does_not_matter(zone: str) -> None:
     if zone != "right/UTC":
         assert abs(SystemClock().now() - time.time() * 1_000) < 60_000
-    for moment, text in ((1_711_846_800_000, "2024-03-31T01:00Z"), (1_730_613_600_000, "2024-11-03T06:00Z")):  # clocks are changed
+    for moment, text in (
+        (1_711_846_800_000, "2024-03-31T01:00Z"),
+        (1_730_613_600_000, "2024-11-03T06:00Z"),
+    ):  # clocks are changed
         assert utc(moment) == text

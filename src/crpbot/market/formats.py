@@ -27,8 +27,7 @@ from crpbot.market.files import COLUMNS, MOST_ROWS, SYMBOL, check_symbol, frame_
 
 MOST_BYTES = 2 * 2**30
 """Of a file, and of what it unpacks to."""
-_CHUNK = 2**20
-_FEWEST_STEPS = 5  # from candle to candle, before they tell how long one is
+_CHUNK, _FEWEST_STEPS = 2**20, 5  # steps from candle to candle, before they tell how long one is
 
 _KLINE = (
     *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count"),
@@ -147,10 +146,9 @@ def _unpacked(path: Path) -> bytes:
         if content.startswith(b"\x1f\x8b"):
             with gzip.open(io.BytesIO(content)) as unpacking:
                 return _bounded(unpacking)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
-        raise CandleError(f"it must be a whole file, found a damaged or missing one: {error}; get it again") from None
-    except MemoryError:
-        raise CandleError("it must unpack to what fits into memory, found more; split it") from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, MemoryError, RuntimeError, ValueError) as error:
+        found = str(error) or "more than fits into memory"
+        raise CandleError(f"it must be a whole file, found a damaged or missing one: {found}; get it again") from None
     return content
 
 
