@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: setup run test check lint bench docs dist wheel-test lowest resolve clean
+.PHONY: setup run test check lint bench docs dist wheel-test lowest resolve nightly clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -63,6 +63,11 @@ lowest: setup ## the same with the lowest versions that are allowed
 
 resolve: setup ## wheels for every Python and system that is promised
 	$(BIN)/python scripts/release.py resolve
+
+# What takes hours, all of it though one part fails: docs/hardening.md. Each line may be called alone.
+nightly: setup ## fuzzers for ten minutes each, a kill at every point, a week of live
+	-$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),fuzz]'
+	$(BIN)/python scripts/nightly.py $(NIGHT)
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

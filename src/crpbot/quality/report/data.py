@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crpbot.dataset.labels import CLASSES
 from crpbot.disk import whole_file
 from crpbot.market.candles import utc
+from crpbot.market.files import write_parquet
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.find import find_causes
 from crpbot.quality.diagnosis import Diagnosis
@@ -175,7 +176,7 @@ def write_predictions(judged: Judged, path: Path) -> None:
         }
     ).with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC")))
     with whole_file(path) as partial:
-        frame.write_parquet(partial)
+        write_parquet(frame, partial)
 
 
 def finite(value: Any) -> Any:  # noqa: ANN401
