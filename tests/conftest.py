@@ -60,7 +60,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     if not collection_path.name.startswith("test_"):
         return True
-    slow = re.search(r"(?m)^pytestmark = \[?pytest\.mark\.slow\b", collection_path.read_text(encoding="utf-8"))
+    slow = re.search(r"(?m)^pytestmark = \[?\s*pytest\.mark\.slow\b", collection_path.read_text(encoding="utf-8"))
     return (config.option.markexpr == "not slow" and slow is not None) or None
 
 
