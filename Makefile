@@ -18,6 +18,9 @@ endif
 endif
 endif
 
+# The tests start a hundred interpreters: what one has compiled, the others need not, even where the shell says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run test check lint bench docs dist wheel-test lowest resolve nightly clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras

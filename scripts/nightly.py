@@ -36,6 +36,9 @@ PARTS: dict[str, Part] = {
     "refuse": Part(words=("tests/crash/refusing.py",)),
     "week": Part(words=("tests/live/growth.py",)),
     "docs": Part(words=("-m", "pytest", "-q", "tests/docs"), environment={"CRPBOT_WHOLE_DOCS": "1"}),
+    "wheel": Part(words=("scripts/release.py", "test")),
+    "lowest": Part(words=("scripts/release.py", "lowest")),
+    "resolve": Part(words=("scripts/release.py", "resolve")),
 }
 """By name, in the order in which they run."""
 
