@@ -55,8 +55,8 @@ bench: setup ## speed as ratios, in one run: see benchmarks/
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
 
-docs: setup ## the site, into build/site; nothing is loaded from elsewhere
-	$(BIN)/python -m mkdocs build --quiet
+docs: setup ## the site, into build/site (with --quiet, mkdocs would not be strict)
+	$(BIN)/python -m mkdocs build
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
