@@ -52,8 +52,8 @@ bench: setup ## everything beside what people would use instead, in 20 minutes: 
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
 
-docs: setup ## the site, into build/site; nothing is loaded from elsewhere
-	$(BIN)/python -m mkdocs build --quiet
+docs: setup ## the site, into build/site (with --quiet, mkdocs would not be strict)
+	$(BIN)/python -m mkdocs build
 
 dist: setup ## the archives of a release: see docs/packaging.md
 	$(BIN)/python scripts/release.py dist

@@ -3,7 +3,7 @@
 Pages train `--recipe v7` on a year of candles. Here the bundled sample and the known-answer markets have a few thousand rows, a
 training is two epochs of large batches, symbols are trained one after the other in the same process, and the clock stands where
 the bundled candles end. What is proven is that every command runs, in its order, on the files that the ones before it wrote.
-`CRPBOT_WHOLE_DOCS=1` runs the pages as they are.
+`CRPBOT_WHOLE_DOCS=1` runs pages as they are, unless they are given small candles.
 """
 
 import dataclasses

@@ -13,7 +13,7 @@ from shell import crpbot
 
 SHORT = Path(__file__).with_name("short.py")
 WHOLE = bool(os.environ.get("CRPBOT_WHOLE_DOCS"))
-VERDICTS = {"audit", "diagnose", "promote", "repair"}
+VERDICTS = {"audit", "diagnose", "promote", "repair", "signal"}
 """Commands whose exit code may be another one on a few rows: 0 and 1 are both an answer there."""
 
 
@@ -30,7 +30,7 @@ class Terminal:
     """
 
     folder: Path
-    whole: bool = WHOLE
+    whole: bool = False
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
     printed: list[str] = field(default_factory=list)
 
