@@ -18,7 +18,10 @@ endif
 endif
 endif
 
-.PHONY: setup run test check lint bench dist wheel-test lowest resolve clean
+# The tests start a hundred interpreters: what one has compiled, the others need not, even where the shell says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup run test check lint bench docs dist wheel-test lowest resolve nightly clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -44,16 +47,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## speed as ratios, in one run: see benchmarks/
+bench: setup ## everything beside what people would use instead, in 20 minutes: docs/benchmarks.md
 	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),bench,track]'
-	$(BIN)/python benchmarks/features.py
-	$(BIN)/python benchmarks/drift.py
-	$(BIN)/python benchmarks/backtest.py
-	$(BIN)/python benchmarks/inference.py
-	$(BIN)/python benchmarks/live.py
-	$(BIN)/python benchmarks/web.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 	$(BIN)/python -m pytest -q tests/making/test_tracking.py
+
+docs: setup ## the site, into build/site; nothing is loaded from elsewhere
+	$(BIN)/python -m mkdocs build --quiet
 
 dist: setup ## the archives of a release: see docs/packaging.md
 	$(BIN)/python scripts/release.py dist
@@ -66,6 +66,11 @@ lowest: setup ## the same with the lowest versions that are allowed
 
 resolve: setup ## wheels for every Python and system that is promised
 	$(BIN)/python scripts/release.py resolve
+
+# What takes hours, all of it though one part fails: docs/hardening.md. Each line may be called alone.
+nightly: setup ## fuzzers for ten minutes each, a kill at every point, a week of live
+	-$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS),fuzz]'
+	$(BIN)/python scripts/nightly.py $(NIGHT)
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,15 +1,21 @@
-"""The 72 features as people write them: plain pandas, Polars expressions, TA-Lib. Frames have the columns of a candle."""
+"""The 72 features as people write them: plain pandas, Polars expressions, TA-Lib, pandas-ta-classic.
+
+Frames have the columns of a candle. Each needs its own package only: whoever compares with pandas does not need TA-Lib.
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import polars as pl
-import talib
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 SPANS = (5, 10, 20, 50, 200)
 MACD = ((12, 26), (5, 35))
 
 
-def in_pandas(d: pd.DataFrame) -> dict[str, pd.Series]:
+def in_pandas(d: "pd.DataFrame") -> "dict[str, pd.Series]":
     """Return the 72 features of one segment, as a notebook would compute them."""
     o, h, l, c, v = (d[name] for name in ("open", "high", "low", "close", "volume"))  # noqa: E741
     f = {"returns": c.pct_change(), "log_returns": np.log(c / c.shift(1)), "close_open_ratio": c / o, "high_low_ratio": h / l}
@@ -51,8 +57,10 @@ def in_pandas(d: pd.DataFrame) -> dict[str, pd.Series]:
     return f
 
 
-def in_polars(d: pl.DataFrame) -> pl.DataFrame:
+def in_polars(d: "pl.DataFrame") -> "pl.DataFrame":
     """Return the 72 features of one segment as Polars expressions, in four steps so that shared parts are computed once."""
+    import polars as pl
+
     o, h, l, c, v = (pl.col(name) for name in ("open", "high", "low", "close", "volume"))  # noqa: E741
     low_high = {w: (l.rolling_min(w), h.rolling_max(w)) for w in (14, 20, 21, 50)}
     parts = {
@@ -123,6 +131,8 @@ def in_talib(d: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Its RSI and ATR smooth like Wilder, its bands divide by n, its exponential means begin with a plain one: other numbers.
     """
+    import talib
+
     h, l, c = d["high"], d["low"], d["close"]  # noqa: E741
     f = {f"sma_{w}": talib.SMA(c, w) for w in SPANS}
     for p in (5, 10, 20, 50):
@@ -132,4 +142,31 @@ def in_talib(d: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for w in (14, 21):
         f[f"williams_r_{w}"] = talib.WILLR(h, l, c, w)
         f[f"stoch_k_{w}"], _ = talib.STOCHF(h, l, c, w, 1)
+    return f
+
+
+def in_pandas_ta(d: "pd.DataFrame") -> "dict[str, pd.Series]":
+    """Return the features that pandas-ta-classic defines as we do, computed by itself and not by TA-Lib: 38 of the 72.
+
+    Its RSI and ATR smooth like Wilder, and its MACD begins with plain means: other numbers.
+    """
+    import pandas_ta_classic as ta
+
+    h, l, c = d["high"], d["low"], d["close"]  # noqa: E741
+    f = {"returns": ta.percent_return(c, length=1), "log_returns": ta.log_return(c, length=1)}
+    for p in (5, 10, 20, 50):
+        f[f"momentum_{p}"], f[f"roc_{p}"] = ta.mom(c, length=p, talib=False), ta.roc(c, length=p, talib=False)
+    for w in SPANS:
+        f[f"sma_{w}"], f[f"ema_{w}"] = ta.sma(c, length=w, talib=False), ta.ema(c, length=w, talib=False, sma=False)
+    for w in (20, 50):
+        bands = ta.bbands(c, length=w, std=2, ddof=1, talib=False)
+        f[f"bb_lower_{w}"], f[f"bb_upper_{w}"] = bands.iloc[:, 0], bands.iloc[:, 2]
+        f[f"bb_position_{w}"] = bands.iloc[:, 4].fillna(0.5)
+        channel = ta.donchian(h, l, lower_length=w, upper_length=w)
+        f[f"price_channel_low_{w}"], f[f"price_channel_high_{w}"] = channel.iloc[:, 0], channel.iloc[:, 2]
+        f[f"volatility_{w}"] = ta.stdev(f["returns"], length=w, ddof=1, talib=False)
+    for w in (14, 21):
+        f[f"williams_r_{w}"] = ta.willr(h, l, c, length=w, talib=False).fillna(-50.0)
+        stochastic = ta.stoch(h, l, c, k=w, d=3, smooth_k=1)
+        f[f"stoch_k_{w}"], f[f"stoch_d_{w}"] = (stochastic.iloc[:, at].reindex(c.index).fillna(50.0) for at in (0, 1))
     return f

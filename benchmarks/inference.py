@@ -1,27 +1,24 @@
-"""One row of features through one v7 network: the deployed form beside torch, eager and traced, and beside numpy.
+"""Rows of features through one v7 network: the deployed form beside torch, eager and traced, beside onnxruntime alone and numpy.
 
-    .venv/bin/python benchmarks/inference.py
-
-Each contender runs in a process of its own, with one thread, three times in turns; the fastest is shown. A prediction starts from
-a row of 72 raw features in float64 and ends in three probabilities. Ready: seconds from here to the first prediction, imports and
-loading included. MiB: the most that the process ever held.
+One thread. A prediction starts from a row of 72 raw features in float64 and ends in three probabilities. Ready: seconds to
+the first prediction, imports (but for numpy's) and loading included. MiB: the most that the process ever held.
 """
 
-import argparse
-import json
-import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-ROWS, ROUNDS, TARGET = 5_000, 3, 100.0
+from benchmarks.measuring import Call, Scale, ask, in_turns, peak, quantiles
+from benchmarks.results import Budget, Row
+
 _START = time.perf_counter()
+MANY = 1_000
+"""Rows of one call, where many are asked at once."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -90,46 +87,49 @@ def traced(folder: Path) -> Predict:
 
 
 CONTENDERS: dict[str, Callable[[Path], Predict]] = {
-    "model.onnx": deployed,
-    "onnxruntime alone": bare,
-    "numpy": plain,
+    "crpbot": deployed,
     "torch": eager,
     "torch, traced": traced,
+    "onnxruntime alone": bare,
+    "numpy": plain,
 }
 
 
-def measure(name: str, folder: Path) -> dict[str, float]:
-    """Return what one contender took, in this process."""
-    rows = np.load(folder / "rows.npy")
-    predict = CONTENDERS[name](folder)
+def serve(name: str, folder: str) -> dict[str, Any]:
+    """Return what one contender took, in this process; its answers go into the folder."""
+    place = Path(folder)
+    rows = np.load(place / "rows.npy")
+    predict = CONTENDERS[name](place)
     predict(rows[:1])
-    ready = time.perf_counter() - _START
+    ready, said, micros = time.perf_counter() - _START, np.empty((len(rows), 3)), []
     for row in rows[:200]:
         predict(row[None])
-    micros, said = np.empty(len(rows)), np.empty((len(rows), 3))
     for i in range(len(rows)):
         one = rows[i : i + 1]
         start = time.perf_counter_ns()
         said[i] = predict(one)
-        micros[i] = (time.perf_counter_ns() - start) / 1_000
-    np.save(folder / f"{name}.npy", said)
-    return {
-        "p50": float(np.median(micros)),
-        "p99": float(np.quantile(micros, 0.99)),
-        "ready": ready,
-        "mib": most_memory(),
-        "torch": float("torch" in sys.modules),
-    }
+        micros.append((time.perf_counter_ns() - start) / 1_000)
+    np.save(place / f"{name}.npy", said)
+    return {**dict(quantiles(micros)), "many": together(predict, rows), "ready": ready, "mib": peak(), "note": loaded()}
 
 
-def most_memory() -> float:
-    """Return the MiB that this process held at most; NaN where the system has no /proc."""
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
-    return int(found[1]) / 1024 if found else float("nan")
+def together(predict: Predict, rows: np.ndarray) -> float:
+    """Return the median microseconds of a call with many rows."""
+    micros = []
+    for start in range(0, 50 * MANY, MANY):
+        block = rows[np.arange(start, start + MANY) % len(rows)]
+        begun = time.perf_counter_ns()
+        predict(block)
+        micros.append((time.perf_counter_ns() - begun) / 1_000)
+    return float(np.median(micros))
 
 
-def write(folder: Path) -> None:
+def loaded() -> str:
+    """Say whether torch was needed."""
+    return "with torch" if "torch" in sys.modules else "without torch"
+
+
+def write(folder: str, rows: int) -> None:
     """Write a v7 network with drawn weights in both forms, and rows to predict."""
     import torch
 
@@ -137,46 +137,38 @@ def write(folder: Path) -> None:
     from crpbot.model.loading import file_sha256, load_checkpoint
     from crpbot.model.network import DirectionNetwork
 
-    rng = np.random.default_rng(0)
+    rng, place = np.random.default_rng(0), Path(folder)
     torch.manual_seed(0)
     mean, scale = rng.normal(0, 1e4, 72), rng.uniform(0.1, 1e3, 72)
-    np.save(folder / "rows.npy", mean + scale * rng.normal(size=(ROWS, 72)))
+    np.save(place / "rows.npy", mean + scale * rng.normal(size=(rows, 72)))
     scaler = {"mean": mean.tolist(), "scale": scale.tolist()}
     state = DirectionNetwork(normalizer=False).state_dict()
-    torch.save({"model_state_dict": state, "scaler_params": scaler}, folder / "model.pt")
-    checkpoint = load_checkpoint(folder / "model.pt")
-    export_onnx(checkpoint, folder / "model.onnx", checkpoint_sha256=file_sha256(folder / "model.pt"))
+    torch.save({"model_state_dict": state, "scaler_params": scaler}, place / "model.pt")
+    checkpoint = load_checkpoint(place / "model.pt")
+    export_onnx(checkpoint, place / "model.onnx", checkpoint_sha256=file_sha256(place / "model.pt"))
 
 
-def main() -> None:
-    """Print one row a contender."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contender", nargs=2, metavar=("NAME", "FOLDER"), help="measure one here; used by the script itself")
-    contender = parser.parse_args().contender
-    if contender:
-        print(json.dumps(measure(contender[0], Path(contender[1]))))
-        return
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write(folder)
-        for _ in range(ROUNDS):
-            for one, rounds in found.items():
-                command = [sys.executable, __file__, "--contender", one, str(folder)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
-                rounds.append(json.loads(done.stdout))
-        said = {one: np.load(folder / f"{one}.npy") for one in CONTENDERS}
-    print(f"{'one row':20}{'p50 µs':>9}{'p99 µs':>9}{'ready s':>9}{'MiB':>7}{'torch loaded':>14}{'furthest from torch':>21}")
-    for one, rounds in found.items():
-        best = min(rounds, key=lambda each: each["p50"])
-        far = np.abs(said[one] - said["torch"]).max()
-        ready, mib = (min(each[key] for each in rounds) for key in ("ready", "mib"))
-        loaded = "yes" if best["torch"] else "no"
-        print(f"{one:20}{best['p50']:9.1f}{best['p99']:9.1f}{ready:9.2f}{mib:7.0f}{loaded:>14}{far:21.1e}")
-    reached = min(each["p50"] for each in found["model.onnx"])
-    print(f"target: at most {TARGET:.0f} µs a row from model.onnx; {'met' if reached <= TARGET else 'MISSED'}")
+def measure(scale: Scale) -> Iterator[Row]:
+    """Compare single rows, many at once, and what stands around them."""
+    from crpbot.model.loading import file_sha256
 
-
-if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder:
+        ask(Call(function="inference:write", arguments={"folder": folder, "rows": scale.of(5_000, 500)}))
+        calls = {name: Call(function="inference:serve", arguments={"name": name, "folder": folder}) for name in CONTENDERS}
+        turns = in_turns(calls, scale.rounds)
+        data = f"drawn rows, sha256 {file_sha256(Path(folder) / 'rows.npy')[:16]}"
+        said = {name: np.load(Path(folder) / f"{name}.npy") for name in CONTENDERS if name not in turns.failed}
+    far = (
+        max((float(np.abs(one - said["crpbot"]).max()) for one in said.values()), default=float("nan"))
+        if "crpbot" in said
+        else 0.0
+    )
+    budget = Budget(text="at most 100 µs, no torch imported", limit=100.0)
+    why = "ours asks that very session for logits; softmax and the record of a prediction come on top"
+    work = f"one prediction from `model.onnx` (no two answers further apart than {far:.0e})"
+    yield turns.row("p50", work, "µs", what="p50", budget=budget, why=why, data=data)
+    yield turns.row("p99", work, "µs", what="p99", why=why, data=data)
+    yield turns.row("many", f"{MANY:,} predictions at once", "µs", what="p50", why=why, data=data)
+    why = "ours reads the header and checks it, and onnxruntime alone does not; numpy needs no onnxruntime"
+    yield turns.row("ready", "imports and loading, until the first prediction", "s", why=why, data=data)
+    yield turns.row("mib", "the process that predicts", "MiB", what="memory at most", why=why, data=data)

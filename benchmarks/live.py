@@ -1,37 +1,31 @@
 """A closed candle until its signal is stored: the loop of `crpbot live` beside pandas and torch, and 500 markets a minute.
 
-    .venv/bin/python benchmarks/live.py
-
 One core, one thread. The usual way recomputes the 72 features of a window of 1,000 candles in pandas at each close, feeds the
 last row to the network in torch, and inserts a row into SQLite. Ours is the loop itself: ledger looked at, feed asked, features,
 prediction, drift, order plan, signal, check and message written in one transaction that outlives a loss of power (the usual one
 does not), and the trail appended to. Every candle makes a signal (threshold 0.34), which is the most work there can be. `said`:
 features, prediction and signal, candle after candle and nothing else; `stored`: from the beginning of the turn until the
-transaction is over. Both on the bundled sample; three rounds in turns, each in a process of its own; the table shows the fastest.
+transaction is over. Both on the bundled sample.
 """
 
-import argparse
 import dataclasses
-import json
-import os
-import re
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-CANDLES, WINDOW, HISTORY, ROUNDS, MARKETS, MINUTES = 1_500, 1_000, 2_600, 3, 500, 20
-BUDGET = 50.0
-"""How many times as fast as the usual way ours has to be, at least (design, section 5)."""
+from benchmarks.measuring import Call, Scale, ask, in_turns, peak
+from benchmarks.results import Budget, Row
+from crpbot.market.sample import read_sample
+
+WINDOW, HISTORY, MARKETS = 1_000, 2_600, 500
 
 
-def make(folder: Path) -> None:
+def make(folder: str) -> None:
     """Train a small model on the first half of the sample, and put it where it is live."""
     from crpbot.making.model import make_model
-    from crpbot.market.sample import read_sample
     from crpbot.model.export import export_onnx
     from crpbot.model.pt_file import save_checkpoint
     from crpbot.model.recipe import load_recipe
@@ -39,11 +33,11 @@ def make(folder: Path) -> None:
     recipe = load_recipe("v7")
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1, batch_size=1024))
     checkpoint, _, probe = make_model("BTC-USD", read_sample("BTC-USD")[:40_000], recipe, source="sample", seed=0)
-    save_checkpoint(checkpoint, folder / "model.pt", probe=probe)
-    export_onnx(checkpoint, folder / "model.onnx", checkpoint_sha256="0" * 64, probe=probe)
+    save_checkpoint(checkpoint, Path(folder) / "model.pt", probe=probe)
+    export_onnx(checkpoint, Path(folder) / "model.onnx", checkpoint_sha256="0" * 64, probe=probe)
 
 
-def ours(folder: Path, markets: int, threshold: float, minutes: int) -> dict[str, float]:
+def ours(folder: str, markets: int, minutes: int) -> dict[str, float]:
     """Run the loop on recorded candles, minute by minute."""
     from crpbot.live.clock import ReplayClock
     from crpbot.live.desk import Style, load_model
@@ -55,7 +49,6 @@ def ours(folder: Path, markets: int, threshold: float, minutes: int) -> dict[str
     from crpbot.live.states import States
     from crpbot.live.trail import Trail
     from crpbot.market.candles import MINUTE
-    from crpbot.market.sample import read_sample
     from crpbot.model.loading import load_checkpoint
     from crpbot.registry.entries import Entry
     from crpbot.registry.registry import Registry
@@ -64,7 +57,7 @@ def ours(folder: Path, markets: int, threshold: float, minutes: int) -> dict[str
     from crpbot.signals.rules import UNKNOWN
 
     candles = read_sample("BTC-USD")[40_000 : 40_000 + HISTORY + minutes]
-    checkpoint, style = load_checkpoint(folder / "model.onnx"), Style(threshold=threshold, preset=ATR_PRESET, costs=Costs())
+    checkpoint, style = load_checkpoint(Path(folder) / "model.onnx"), Style(threshold=0.34, preset=ATR_PRESET, costs=Costs())
     symbols = [f"M{i:03}-USD" for i in range(markets)]
     end = int(candles.time[-1]) + 10**9
 
@@ -136,23 +129,22 @@ def speak(model: object, candles: object) -> dict[str, float]:
     return {"said": spread(said)["p50"], "said99": spread(said)["p99"]}
 
 
-def usual(folder: Path, minutes: int) -> dict[str, float]:
+def usual(folder: str, minutes: int) -> dict[str, float]:
     """Recompute a window in pandas, predict with torch, insert into SQLite."""
     import sqlite3
 
     import pandas as pd
     import torch
-    from contenders import in_pandas
 
-    from crpbot.market.sample import read_sample
+    from benchmarks.contenders import in_pandas
     from crpbot.model.loading import load_checkpoint
 
     torch.set_num_threads(1)
-    checkpoint = load_checkpoint(folder / "model.pt")
+    checkpoint = load_checkpoint(Path(folder) / "model.pt")
     network, names = checkpoint.network, list(checkpoint.features)
     candles = read_sample("BTC-USD")[40_000 : 40_000 + HISTORY + minutes]
     columns = ("open", "high", "low", "close", "volume")
-    database = sqlite3.connect(folder / "usual.db", isolation_level=None)
+    database = sqlite3.connect(Path(folder) / "usual.db", isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute("CREATE TABLE IF NOT EXISTS signals (time INTEGER PRIMARY KEY, side TEXT, confidence REAL)")
@@ -161,7 +153,7 @@ def usual(folder: Path, minutes: int) -> dict[str, float]:
         before = time.perf_counter()
         window = slice(last + 1 - WINDOW, last + 1)
         frame = pd.DataFrame({name: getattr(candles, name)[window] for name in columns})
-        row = pd.DataFrame(in_pandas(frame))[names].iloc[-1].to_numpy()
+        row = pd.DataFrame(in_pandas(frame))[names].iloc[-1].to_numpy(copy=True)  # pandas lends it for reading only
         with torch.inference_mode():
             probabilities = torch.softmax(network(torch.from_numpy(row[None, :])), dim=1).numpy()[0]
         side = "LONG" if probabilities[2] > probabilities[0] else "SHORT"
@@ -174,65 +166,40 @@ def usual(folder: Path, minutes: int) -> dict[str, float]:
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
-    """Return median and 99th percentile in milliseconds, and the most memory that the process ever held in MiB."""
-    status = Path("/proc/self/status")  # not `ru_maxrss`: a child inherits that of its parent
-    found = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
-    memory = int(found[1]) / 1024 if found else float("nan")
+    """Return median and 99th percentile in milliseconds, the most in seconds, and the most memory of the process in MiB."""
     p50, p99 = np.quantile(seconds, [0.5, 0.99]) * 1_000
-    return {"p50": float(p50), "p99": float(p99), "most": max(seconds) * 1_000, "memory": memory}
+    return {"p50": float(p50), "p99": float(p99), "turn": max(seconds), "memory": peak()}
 
 
-WAYS = {
-    "ours": lambda folder: ours(folder, 1, 0.34, CANDLES),
-    "usual": lambda folder: usual(folder, 200),
-    "all speak": lambda folder: ours(folder, MARKETS, 0.34, MINUTES),
-    "none speaks": lambda folder: ours(folder, MARKETS, 0.999, MINUTES),
-}
-
-
-def alone(way: str, folder: Path) -> dict[str, float]:
-    """Run one way in a process of its own, on one core."""
-    command = [sys.executable, __file__, "--only", way, "--folder", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
-    return json.loads(done.stdout)
-
-
-def main() -> None:
-    """Compare, and print one table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--only")
-    parser.add_argument("--folder", type=Path)
-    options = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    if options.only == "make":
-        make(options.folder)
-        print("{}")
-        return
-    if options.only:
-        print(json.dumps(WAYS[options.only](options.folder)))
-        return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        alone("make", folder)
-        rounds = [{way: alone(way, folder) for way in ("ours", "usual")} for _ in range(ROUNDS)]
-        best = {way: min((found[way] for found in rounds), key=lambda one: one["p50"]) for way in ("ours", "usual")}
-        many = {way: alone(way, folder) for way in ("all speak", "none speaks")}
-    mine, theirs = best["ours"], best["usual"]
-    print(f"one market, {CANDLES:,} candles{'':8}p50{'':9}p99     MiB")
-    for way, one in best.items():
-        for part in ("said", "stored"):
-            print(f"{way:8}{part:10}{one[part]:>13.2f} ms{one[part + '99']:>9.2f} ms{one['memory']:>8.0f}")
-    for part in ("said", "stored"):
-        ratios = theirs[part] / mine[part], theirs[part + "99"] / mine[part + "99"]
-        print(f"{part}: {ratios[0]:.0f} times as fast at p50, {ratios[1]:.0f} at p99")
-    print(f"{mine['journal']:,.0f} bytes of journal a signal, with its message")
-    print(f"\n{MARKETS} markets on one core, {MINUTES} minutes: a whole turn")
-    for way, one in many.items():
-        most, start = one["most"] / 1_000, one["start"]
-        print(f"{way:12}{one['p50'] / 1_000:>9.2f} s {most:>9.2f} s at most{one['memory']:>8.0f} MiB, started in {start:.0f} s")
-
-
-if __name__ == "__main__":
-    main()
+def measure(scale: Scale) -> Iterator[Row]:
+    """Compare one market, then look at many."""
+    data = f"bundled BTC-USD sample, sha256 {read_sample('BTC-USD').sha256[:16]}"
+    with tempfile.TemporaryDirectory() as folder:
+        ask(Call(function="live:make", arguments={"folder": folder}))
+        minutes = {"crpbot": scale.of(1_500, 300), "pandas + torch": scale.of(200, 40)}
+        calls = {
+            "crpbot": Call(
+                function="live:ours", arguments={"folder": folder, "markets": 1, "minutes": minutes["crpbot"]}, core=0
+            ),
+            "pandas + torch": Call(
+                function="live:usual", arguments={"folder": folder, "minutes": minutes["pandas + torch"]}, core=0
+            ),
+        }
+        turns = in_turns(calls, scale.rounds)
+        work = "a closed candle: features, prediction, signal"
+        budget = Budget(text="at least 50 times as fast as recomputing a window", limit=50.0, against="pandas + torch")
+        why = "the others were faster than when the budget was set; ours is bound by single calls of numpy and onnxruntime"
+        yield turns.row("said", work, "ms", what="p50", budget=budget, why=why, data=data)
+        yield turns.row("said99", work, "ms", what="p99", data=data)
+        work = "the same until the signal is stored; ours for good, the other may lose it with the power"
+        yield turns.row("stored", work, "ms", what="p50", data=data)
+        yield turns.row("stored99", work, "ms", what="p99", data=data, why="ours waits for the disk")
+        yield turns.row("memory", "the process of one market", "MiB", what="memory at most", data=data)
+        many = scale.of(MARKETS, 20)
+        call = Call(function="live:ours", arguments={"folder": folder, "markets": many, "minutes": scale.of(8, 3)}, core=0)
+        turns = in_turns({"crpbot": call}, 1)
+        budget = Budget(text="less than the minute that there is", limit=60.0)
+        yield turns.row(
+            "turn", f"{many} markets, a signal of each, one core: a whole turn", "s", what="at most", budget=budget, data=data
+        )
+        yield turns.row("memory", f"the process of {many} markets", "MiB", what="memory at most", data=data)

@@ -1,23 +1,14 @@
-"""Training, recipe v7: the usual loops and ours, on the same rows with the same network, as ratios from one run.
+"""Training, recipe v7: the usual loops and ours, on the same rows with the same network.
 
-    make bench
-    .venv/bin/python benchmarks/training.py --rows 50000 --epochs 2    # shorter
-
-Every contender runs in processes of its own, so that its peak memory is its own; the fastest of three counts. One torch thread
-for each network. Between the three symbols, the start of a process is not counted.
+One torch thread for each network; three symbols side by side, where the start of their processes is not counted.
 """
 
-import argparse
-import json
+import hashlib
 import logging
 import os
-import resource
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,6 +19,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.measuring import Call, Scale, Turns, in_turns, peak
+from benchmarks.results import Budget, Row
 from crpbot.dataset.assemble import assemble
 from crpbot.dataset.labels import classify, fit_theta
 from crpbot.market.synthetic import make_market
@@ -37,10 +30,7 @@ from crpbot.model.recipe import Recipe, load_recipe
 from crpbot.model.training import Rows, evaluate, train
 
 BATCHES = (64, 1_024)
-CONTENDERS = ("DataLoader", "skorch", "Lightning", "crpbot")
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
-REPEATS = 3
-SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
 MULTIPLICATIONS = 2 * (72 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
 """Floating-point operations of one row on its way forward; backward has as many twice, less the slope along the input."""
 OPERATIONS = 3 * MULTIPLICATIONS - 2 * 72 * 256
@@ -179,8 +169,9 @@ LOOPS: Mapping[str, Callable[[Rows, Rows, int, int], Trained]] = {
 }
 
 
-def measure(name: str, file: str, batch: int, epochs: int) -> dict[str, float]:
+def fit(name: str, file: str, batch: int, epochs: int) -> dict[str, float]:
     """Return rows per second, loss and extra MiB of one contender; its rows come from a file: none pays for making them."""
+    torch.set_num_threads(1)
     with np.load(file) as arrays:
         training, held = Rows(arrays["x"], arrays["y"]), Rows(arrays["x_held"], arrays["y_held"])
     before = peak(anew=True)
@@ -188,29 +179,13 @@ def measure(name: str, file: str, batch: int, epochs: int) -> dict[str, float]:
     return {"rows_per_second": len(training.y) * epochs / seconds, "loss": loss, "mib": peak() - before}
 
 
-def peak(*, anew: bool = False) -> float:
-    """Return the most memory that this process has had, in MiB; `anew` forgets what was before, where Linux lets it."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if anew:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
-
-
-def three(rows: int, batch: int, epochs: int) -> float:
+def three(rows: int, batch: int, epochs: int) -> dict[str, float]:
     """Return rows per second of ours for three symbols, as many side by side as there are processors."""
     workers = min(len(SYMBOLS), os.cpu_count() or 1)
     with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
         spans = pool.starmap(one_of_three, [(symbol, rows, batch, epochs) for symbol in SYMBOLS], chunksize=1)
-    return (
-        len(SYMBOLS)
-        * rows
-        * epochs
-        / sum(max(end for _, end in group) - min(start for start, _ in group) for group in waves(spans))
-    )
+    seconds = sum(max(end for _, end in group) - min(start for start, _ in group) for group in waves(spans))
+    return {"rows_per_second": len(SYMBOLS) * rows * epochs / seconds}
 
 
 def waves(spans: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
@@ -226,6 +201,7 @@ def waves(spans: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
 
 def one_of_three(symbol: str, rows: int, batch: int, epochs: int) -> tuple[float, float]:
     """Train one symbol; return when that began and ended."""
+    torch.set_num_threads(1)
     training, held = rows_of(symbol, rows)
     start = time.monotonic()
     ours(training, held, batch, epochs)
@@ -247,79 +223,39 @@ def matrix_rate() -> float:
     return best
 
 
-def cost(rows: int) -> dict[str, float]:
-    """Return seconds of one epoch of random rows at batch 64, and extra MiB over the features themselves."""
-    rng = np.random.default_rng(0)
-    training = Rows(rng.standard_normal((rows, 72)), rng.integers(0, 3, rows))
-    held = Rows(rng.standard_normal((5_000, 72)), rng.integers(0, 3, 5_000))
-    before = peak(anew=True)
-    seconds, _ = ours(training, held, 64, 1)
-    return {"seconds": seconds, "mib": peak() - before}
-
-
-def best(*arguments: str) -> dict[str, float]:
-    """Return the fastest of three processes."""
-    return max((asked(*arguments) for _ in range(REPEATS)), key=lambda one: one["rows_per_second"])
-
-
-def asked(*arguments: str) -> dict[str, float]:
-    """Return what a process of its own has measured."""
-    command = [sys.executable, str(Path(__file__)), "--only", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603
-    return json.loads(found.stdout.splitlines()[-1])
-
-
-def main() -> None:
-    """Run every contender and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=60_000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--largest", type=int, default=SIZES[-1], help="of the table of costs")
-    parser.add_argument("--only", nargs="+", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.only:
-        kind, *rest = options.only
-        torch.set_num_threads(1)
-        if kind == "measure":
-            print(json.dumps(measure(rest[0], rest[1], *map(int, rest[2:]))))
-        elif kind == "three":
-            print(json.dumps({"rows_per_second": three(*map(int, rest))}))
-        else:
-            print(json.dumps(cost(int(rest[0]))))
-        return
+def measure(scale: Scale) -> Iterator[Row]:
+    """Compare one symbol and three, at both batch sizes."""
+    rows, epochs = scale.of(60_000, 6_000), scale.of(2, 1)
     rate = matrix_rate()
-    print(
-        f"recipe v7, {options.rows:,} rows of level noise, {options.epochs} epochs, one thread a network, {os.cpu_count()} cores"
-    )
-    print(f"the best matrix product of this machine: {rate / 1e9:.0f} GFLOP/s on one thread\n")
     with TemporaryDirectory() as folder:
-        training, held = rows_of("BTC-USD", options.rows)
+        training, held = rows_of("BTC-USD", rows)
         file = Path(folder, "rows.npz")
         np.savez(file, x=training.x, y=training.y, x_held=held.x, y_held=held.y)
+        data = f"level noise, {rows:,} rows, sha256 {hashlib.sha256(training.x.tobytes()).hexdigest()[:16]}"
         for batch in BATCHES:
-            compare(options.rows, file, batch, options.epochs, rate)
-    print("\none epoch at batch 64, random rows\n")
-    print(f"{'rows':>12}{'seconds':>10}{'µs a row':>10}{'extra MiB':>11}")
-    for size in SIZES:
-        if size <= options.largest:
-            one = asked("cost", str(size))
-            print(f"{size:12,}{one['seconds']:10.2f}{1e6 * one['seconds'] / size:10.1f}{one['mib']:11,.0f}")
+            given = {"file": str(file), "batch": batch, "epochs": epochs}
+            calls = {name: Call(function="training:fit", arguments={"name": name, **given}) for name in LOOPS}
+            three_of_them = Call(function="training:three", arguments={"rows": rows, "batch": batch, "epochs": epochs})
+            yield from compared(in_turns({**calls, "three symbols": three_of_them}, scale.rounds), batch, rate, data)
 
 
-def compare(rows: int, file: Path, batch: int, epochs: int, rate: float) -> None:
-    """Print the table of one batch size."""
-    print(f"{f'batch {batch:,}':24}{'rows/s':>10}{'ratio':>8}{'loss':>10}{'extra MiB':>11}{'of the matrix rate':>20}")
-    usual = 0.0
-    for name in CONTENDERS:
-        one = best("measure", name, str(file), str(batch), str(epochs))
-        speed = one["rows_per_second"]
-        usual = usual or speed
-        share = speed * OPERATIONS / rate
-        print(f"{name:24}{speed:10,.0f}{speed / usual:8.1f}{one['loss']:10.5f}{one['mib']:11,.0f}{share:20.0%}")
-    together = best("three", str(rows), str(batch), str(epochs))["rows_per_second"]
-    print(f"{'crpbot, three symbols':24}{together:10,.0f}{together / usual:8.1f}\n")
-
-
-if __name__ == "__main__":
-    main()
+def compared(turns: Turns, batch: int, rate: float, data: str) -> Iterator[Row]:
+    """Return the rows of one batch size."""
+    loops, work = [name for name in LOOPS if name != "crpbot"], f"recipe v7, batch {batch:,}"
+    one, three_of_them = (
+        Budget(text=f"at least {times} times the DataLoader loop", limit=times, against="DataLoader")
+        if batch == BATCHES[0]
+        else None
+        for times in (2.0, 3.0)
+    )
+    share = turns.figure("crpbot", "rows_per_second")
+    said = f" ({max(share.values) * OPERATIONS / rate:.0%} of this machine's best matrix product)" if share.values else ""
+    given = {"better": "more", "others": loops, "data": data}
+    yield turns.row("rows_per_second", f"{work}, one symbol{said}", "rows/s", budget=one, **given)
+    work_of_three = f"{work}, three symbols side by side; the others one"
+    yield turns.row("rows_per_second", work_of_three, "rows/s", ours="three symbols", budget=three_of_them, **given)
+    given = {"others": loops, "data": data}
+    yield turns.row(
+        "loss", f"{work}: the same is learned", "nats", what="the recipe's loss on later rows", better="same", **given
+    )
+    yield turns.row("mib", work, "MiB", what="extra memory", **given)

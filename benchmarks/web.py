@@ -1,17 +1,12 @@
 """The dashboard: a hundred looks a second on one core, and pages over a journal of 100,000 signals.
 
-    .venv/bin/python benchmarks/web.py                  # the home of the demo
-    .venv/bin/python benchmarks/web.py --home DIR       # a copy of a home of your own
-    .venv/bin/python benchmarks/web.py --seconds 10
-
-The server is a process of its own, pinned to one core; whoever asks is another one. `overview`: a request every hundredth of a
-second for a minute, on lines that stay open; a latency counts from when the request was due, so that waiting for a line counts,
-too. The journal meanwhile holds 100,000 signals and as many checks, and once a second there is a candle, a signal, a check and a
-trade on paper: pages are made anew all the time. The pages: each alone, over the same journal, with such a change before each.
-Loopback only.
+The server is a process of its own, pinned to one core; whoever asks is another one. The overview: a request every hundredth of a
+second, on lines that stay open; a latency counts from when the request was due, so that waiting for a line counts, too. The
+journal meanwhile holds 100,000 signals and as many checks, and once a second there is a candle, a signal, a check and a trade on
+paper: pages are made anew all the time. The pages: each alone, over the same journal, with such a change before each. Loopback
+only; the home is that of the demo.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -26,9 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-SIGNALS, RATE, SECONDS, LINES, ROUNDS = 100_000, 100, 60, 32, 20
-BUDGETS = {"overview": 200.0, "pages": 300.0}
-"""Milliseconds: the 99th percentile of the overview, and the slowest answer of a page."""
+from benchmarks.measuring import ROOT, Call, Scale, in_turns
+from benchmarks.results import Budget, Row
+
+RATE, LINES = 100, 32
+BUDGETS = {
+    "overview": Budget(text="99 of 100 answers within 200 ms", limit=200.0),
+    "pages": Budget(text="every answer within 300 ms", limit=300.0),
+}
 PAGES = (
     "/",
     "/signals",
@@ -36,9 +36,9 @@ PAGES = (
     "/signals?symbol={symbol}&outcome=time&stage=live",
     "/signals?symbol={symbol}&outcome=gap",
     "/signals?symbol={symbol}&before={middle}-1",
-    "/signals?symbol={symbol}&signal=50000",
+    "/signals?symbol={symbol}&signal={number}",
     "/api/signals?symbol={symbol}&limit=1000",
-    "/api/signals/50000",
+    "/api/signals/{number}",
     "/api/candles/{symbol}?count=1500",
     "/api/reliability?symbol={symbol}&of=checks",
     "/api/reliability?symbol={symbol}&of=signals",
@@ -48,8 +48,8 @@ MINUTE, HORIZON = 60_000, 15
 NEVER = 1 << 62
 
 
-def fill(file: Path, symbol: str, sha256: str, newest: int) -> None:
-    """Put 100,000 signals, one a minute, as many checks, and paper trades of some into a journal, all at once."""
+def fill(file: Path, symbol: str, sha256: str, newest: int, count: int) -> None:
+    """Put `count` signals, one a minute, as many checks, and paper trades of some into a journal, all at once."""
     from dataclasses import asdict
 
     from sqlalchemy import insert
@@ -60,17 +60,17 @@ def fill(file: Path, symbol: str, sha256: str, newest: int) -> None:
 
     rng = np.random.default_rng(0)
     plan = asdict(make_plan("LONG", center=60_123.45, atr=60.1, price=60_123.45))
-    became = rng.choice(["stop loss", "take profit", "time", "not filled"], SIGNALS)
-    confidence, hit = rng.uniform(0.5, 0.75, SIGNALS).tolist(), rng.random(SIGNALS) < 0.6
+    became = rng.choice(["stop loss", "take profit", "time", "not filled"], count)
+    confidence, hit = rng.uniform(0.5, 0.75, count).tolist(), rng.random(count) < 0.6
     signals, checks, fills = [], [], []
-    for at in range(SIGNALS):
-        candle = newest - (SIGNALS + 2 * HORIZON - at) * MINUTE
+    for at in range(count):
+        candle = newest - (count + 2 * HORIZON - at) * MINUTE
         row = said(symbol, sha256, candle, confidence[at], plan)
         settled = {"label": 2 if hit[at] else 0, "hit": bool(hit[at]), "settled": candle + 16 * MINUTE}
         prices = {"entry_time": candle + MINUTE, "entry": 60_123.0, "exit_time": candle + 9 * MINUTE, "exit": 60_200.0}
         signals.append({"id": at + 1, **row, **settled, **prices, "outcome": str(became[at]), "gross_bp": 12.8, "net_bp": -3.2})
         common = {key: value for key, value in row.items() if key in tables.checks.c}
-        checks.append({**common, **settled, "candle": newest - (SIGNALS + 1 - at) * HORIZON * MINUTE, "top": 2})
+        checks.append({**common, **settled, "candle": newest - (count + 1 - at) * HORIZON * MINUTE, "top": 2})
         if at % HORIZON == 0:
             for kind, price in (("entry", 60_123.0), ("exit", 60_200.0)):
                 fills.append({"signal": at + 1, "kind": kind, "time": candle + MINUTE, "price": price, "size": 0.16, "fee": 5.0})
@@ -99,21 +99,21 @@ def said(symbol: str, sha256: str, candle: int, confidence: float, plan: object)
     }  # fmt: skip
 
 
-def serve(home: Path, now: int) -> None:
+def serve(home: str, now: int) -> None:
     """Be the dashboard, and say where it listens."""
     from crpbot.web.serve import serve as listen
     from crpbot.web.setting import Setting
 
-    setting = Setting(home=home, now=lambda: now, until=lambda: now, port=0)
+    setting = Setting(home=Path(home), now=lambda: now, until=lambda: now, port=0)
     listen(setting, told=lambda where: print(where, flush=True))
 
 
 @contextmanager
 def serving(home: Path, now: int, core: int) -> Iterator[int]:
     """Give the port of a dashboard in a process of its own, on one core."""
-    command = [sys.executable, __file__, "--only", "serve", "--home", str(home), "--now", str(now), "--core", str(core)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
+    given = json.dumps({"home": str(home), "now": now})
+    command = [sys.executable, "-m", "benchmarks.measuring", "web:serve", given, str(core)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)  # noqa: S603
     try:
         assert process.stdout is not None
         yield int(process.stdout.readline().rsplit(":", 1)[1])
@@ -209,81 +209,77 @@ async def load(port: int, seconds: float, market: Market) -> list[float]:
     return found
 
 
-def alone(path: str, port: int, market: Market) -> tuple[list[float], int]:
-    """Ask for a page, each time after a change; return latencies in milliseconds, and how many bytes it has."""
+def alone(path: str, port: int, market: Market, times: int) -> list[float]:
+    """Ask for a page, each time after a change; return latencies in milliseconds."""
 
-    async def ask() -> tuple[float, int]:
+    async def ask() -> float:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         begun = time.perf_counter()
         writer.write(request(path, port))
-        status, size = await answer(reader)
+        status, _ = await answer(reader)
         assert status == 200, (path, status)
         writer.close()
-        return 1_000 * (time.perf_counter() - begun), size
+        return 1_000 * (time.perf_counter() - begun)
 
     found = []
-    for _ in range(ROUNDS):
+    for _ in range(times):
         market.go_on()
         found.append(asyncio.run(ask()))
-    return [one for one, _ in found], found[-1][1]
+    return found
 
 
-def main() -> None:
-    """Measure, and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, help="by default that of the demo")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    parser.add_argument("--now", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--core", type=int, default=0, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+def look(count: int, seconds: float, times: int) -> dict[str, object]:
+    """Make a home, serve it on the first core, and ask from the others."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if options.only == "serve":
-        if cores:
-            os.sched_setaffinity(0, {options.core})
-        serve(options.home, options.now)
-        return
-    if len(cores) > 1:  # whoever asks is not on the core of the server
-        os.sched_setaffinity(0, set(cores[1:]))
     with tempfile.TemporaryDirectory() as name:
-        measure(Path(name) / "home", options.home, options.seconds, cores[0] if cores else 0)
+        home = Path(name) / "home"
+        symbol, sha256, newest = prepare(home, count)
+        market = Market(home, symbol, sha256, newest)
+        with serving(home, newest + 60 * 24 * MINUTE, 0 if len(cores) > 1 else -1) as port:
+            if len(cores) > 1:  # the server has the first one for itself
+                os.sched_setaffinity(0, set(cores[1:]))
+            alone("/", port, market, times)  # the first look reads candles and models
+            found = asyncio.run(load(port, seconds, market))
+            middle = newest - count // 2 * MINUTE
+            pages = {
+                page: alone(page.format(symbol=symbol, middle=middle, number=count // 2), port, market, times) for page in PAGES
+            }
+        market.close()
+    slowest = max(pages, key=lambda page: max(pages[page]))
+    p50, p99 = np.quantile(found, [0.5, 0.99])
+    return {
+        "p50": float(p50),
+        "p99": float(p99),
+        "page": float(np.median([np.median(each) for each in pages.values()])),
+        "slowest": max(pages[slowest]),
+        "note": f"the slowest page is `{slowest}`",
+    }
 
 
-def measure(home: Path, given: Path | None, seconds: float, core: int) -> None:
-    """Make the home, and measure."""
+def prepare(home: Path, count: int) -> tuple[str, str, int]:
+    """Unpack the home of the demo with another journal; return its symbol, model and newest candle."""
     from crpbot.market.sample import read_sample
     from crpbot.registry.registry import Registry
+    from crpbot.web.demo import unpack
 
-    if given is None:
-        from crpbot.web.demo import unpack
-
-        home.mkdir()
-        unpack(home)
-    else:
-        shutil.copytree(given, home)
+    home.mkdir()
+    unpack(home)
     for old in (*home.glob("*.db*"), home / "live"):
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     entry = Registry(home / "registry").entries()[0]
     newest = int(read_sample(entry.symbol).time[-1])
-    fill(home / "journal.db", entry.symbol, entry.sha256, newest)
-    market = Market(home, entry.symbol, entry.sha256, newest)
-    with serving(home, newest + 60 * 24 * MINUTE, core) as port:
-        alone("/", port, market)  # the first look reads candles and models
-        found = asyncio.run(load(port, seconds, market))
-        p50, p99 = np.quantile(found, [0.5, 0.99])
-        print(f"overview, {RATE} requests a second for {seconds:g} s on one core: {len(found):,} answers")
-        for word, one in (("p50", p50), ("p99", p99), ("most", max(found))):
-            print(f"{word:>10}{one:>10.1f} ms")
-        print(f"p99 at most {BUDGETS['overview']:g} ms")
-        print(f"\na journal of {SIGNALS:,} signals and checks, a change before each{'':10}p50{'':8}most{'':6}KiB")
-        middle = newest - SIGNALS // 2 * MINUTE
-        for page in PAGES:
-            path = page.format(symbol=entry.symbol, middle=middle)
-            took, size = alone(path, port, market)
-            print(f"{path:64}{np.median(took):>10.1f}{max(took):>9.1f} ms{size / 1_024:>7.0f}")
-        print(f"at most {BUDGETS['pages']:g} ms")
-    market.close()
+    fill(home / "journal.db", entry.symbol, entry.sha256, newest, count)
+    return entry.symbol, entry.sha256, newest
 
 
-if __name__ == "__main__":
-    main()
+def measure(scale: Scale) -> Iterator[Row]:
+    """Look at the overview a hundred times a second, then at every page alone."""
+    count, seconds = scale.of(100_000, 2_000), scale.of(30, 3)
+    given = {"count": count, "seconds": seconds, "times": scale.of(10, 2)}
+    turns = in_turns({"crpbot": Call(function="web:look", arguments=given)}, 1)
+    over = f"a journal of {count:,} signals, a change before each look"
+    work = f"the overview, {RATE} requests a second for {seconds} s on one core"
+    yield turns.row("p50", work, "ms", what="p50")
+    yield turns.row("p99", work, "ms", what="p99", budget=BUDGETS["overview"])
+    yield turns.row("page", f"{len(PAGES)} pages alone, {over}", "ms", what="median")
+    yield turns.row("slowest", f"{len(PAGES)} pages alone, {over}", "ms", what="slowest", budget=BUDGETS["pages"])

@@ -1,7 +1,10 @@
 """What every test shares."""
 
 import os
+import re
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,22 @@ settings.load_profile("house")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a suite in the background inherits that, and would hand it on
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+MEMORY = Path("/dev/shm")  # noqa: S108  as a place for folders with names that nobody can guess
+"""A file system in memory. Much of the suite's time was `fsync`, which makes sure that a write outlives the machine; here only
+processes are killed, and what they wrote outlives them anywhere."""
+
+
+def roomy(place: Path) -> bool:
+    """Return whether the suite's files have room in a place, and programs among them may run there."""
+    if not os.access(place, os.W_OK | os.X_OK):
+        return False
+    return shutil.disk_usage(place).free > 4 * 2**30 and not os.statvfs(place).f_flag & os.ST_NOEXEC
+
+
+if "TMPDIR" not in os.environ and roomy(MEMORY):  # xdist's workers and whatever the tests start inherit it
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None
+
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "candles"
 
 
@@ -33,6 +52,16 @@ LONGEST = (
     "web/test_story",
 )
 """Files that take minutes; they come first, since a file is done by one worker and the other one would wait for it in the end."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out helpers, and what is slow as a whole where nothing slow is asked for: their imports alone take seconds."""
+    if collection_path.suffix != ".py" or Path(__file__).parent not in collection_path.parents:
+        return None
+    if not collection_path.name.startswith("test_"):
+        return True
+    slow = re.search(r"(?m)^pytestmark = \[?\s*pytest\.mark\.slow\b", collection_path.read_text(encoding="utf-8"))
+    return (config.option.markexpr == "not slow" and slow is not None) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

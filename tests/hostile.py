@@ -6,6 +6,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -109,7 +110,7 @@ def lying(method: int) -> bytes:
 ZEROS = torch.zeros(10**6)
 GOOD = saved({"model_state_dict": {"fc1.weight": torch.zeros(3, 72), "fc1.bias": torch.zeros(3)}})
 
-HOSTILE: dict[str, tuple[bytes, str]] = {
+HOSTILE: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
     "call-in-zip": (saved({"model": run()}), "posix.system"),
     "call-in-legacy": (saved({"model": run()}, legacy=True), "posix.system"),
     "call-in-pickle-0": (pickle.dumps(run(), protocol=0), "posix.system"),
@@ -120,8 +121,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "name-worked-out": (b"\x80\x04(lN\x93.", "whose name it works out"),
     "extension": (b"\x80\x02\x82\x01.", "EXT1"),
     "whole-module": (saved(torch.nn.Linear(2, 2)), "torch.nn.modules.linear.Linear"),
-    "zip-bomb": (zipped({"a/data.pkl": b"\x00" * 2**28}, deflated=True), "zip bomb"),
-    "many-parts": (zipped({f"a/data/{i}": b"" for i in range(10_001)}), "zip bomb"),
+    "zip-bomb": (lambda: zipped({"a/data.pkl": b"\x00" * 2**28}, deflated=True), "zip bomb"),
+    "many-parts": (lambda: zipped({f"a/data/{i}": b"" for i in range(10_001)}), "zip bomb"),
     "billion-laughs": (pickle.dumps(doubled(30)), "more than 200,000"),
     "contains-itself": (saved({"x": itself()}), "contains itself"),
     "nested-deeply": (deep(), "nested too deeply"),
@@ -130,14 +131,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "tensor-before-its-storage": (tensor(size=(2,), stride=(-1,), offset=1), "impossible shape"),
     "header-of-10-gb": (struct.pack("<Q", 10 * 2**30) + b'{"fc1.weight":', "10,737,418,240 bytes"),
     "text-of-10-gb": (b"\x80\x04\x8d" + struct.pack("<Q", 10 * 2**30) + b"fc1", "damaged"),
-    "tables-of-one-list": (copies(), "at most 150,000 steps"),
+    "tables-of-one-list": (copies, "at most 150,000 steps"),
     "many-steps": (b"\x80\x02(" + b"}" * 200_000 + b"l.", "at most 150,000 steps"),
     "long-name": (b"\x80\x02c" + b"a" * 10_000_000 + b"\nb\n.", "tries to load aaaa"),
     "number-of-many-digits": (b"\x80\x02}X\x06\x00\x00\x00format" + number(10**5_000) + b"s.", "bits"),
-    "nested-behind-a-memo": (shared_depth(), "nested too deeply"),
-    "zip-that-lies": (lying(zipfile.ZIP_DEFLATED), "damaged"),
-    "zip-of-another-packer": (lying(zipfile.ZIP_BZIP2), "a way that torch never uses"),
-    "zip-of-lzma": (lying(zipfile.ZIP_LZMA), "a way that torch never uses"),
+    "nested-behind-a-memo": (shared_depth, "nested too deeply"),
+    "zip-that-lies": (lambda: lying(zipfile.ZIP_DEFLATED), "damaged"),
+    "zip-of-another-packer": (lambda: lying(zipfile.ZIP_BZIP2), "a way that torch never uses"),
+    "zip-of-lzma": (lambda: lying(zipfile.ZIP_LZMA), "a way that torch never uses"),
     "one-storage-many-tensors": (saved({f"x{i}": ZEROS.view(-1) for i in range(80)}), "at most 256 MiB"),
     "torchscript": (zipped({"a/data.pkl": b"N.", "a/code/x.py": b"import os", "a/constants.pkl": b"N."}), "TorchScript"),
     "another-zip": (zipped({"word/document.xml": b"<xml/>"}), "a zip of word/document.xml"),
@@ -148,13 +149,20 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "text": (b"hello", "5 bytes of another kind"),
     "empty": (b"", "an empty file"),
 }
-"""By kind: the bytes, and words that the refusal has to say."""
+"""By kind: the bytes, or how to make them where that takes long, and words that the refusal has to say."""
+
+
+@cache
+def made(kind: str) -> bytes:
+    """Return the bytes of one of the files."""
+    given = HOSTILE[kind][0]
+    return given if isinstance(given, bytes) else given()
 
 
 def write(kind: str, folder: Path) -> Path:
     """Write one of the files, and return where."""
     path = folder / f"{kind}.pt"
-    path.write_bytes(HOSTILE[kind][0])
+    path.write_bytes(made(kind))
     return path
 
 

@@ -56,8 +56,13 @@ def call(asked: dict[str, Any]) -> None:
     os._exit(code)  # an end in order would touch, and so copy, all that was imported
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Import what is heavy, then serve."""
     for name in HEAVY:
         importlib.import_module(name)
     gc.freeze()
     serve(sys.stdin)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,10 +15,11 @@ from pathlib import Path
 from threading import Lock
 
 _LOCK = Lock()
+_INTERPRETER = Path(__file__).with_name("interpreter.py")
 
 
-def crpbot(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Call `crpbot` and return what it printed, and its exit code."""
+def crpbot(*words: object, cwd: Path | None = None, interpreter: Path = _INTERPRETER) -> subprocess.CompletedProcess[str]:
+    """Call `crpbot` and return what it printed, and its exit code; another `interpreter` may stand in for what is large."""
     given = list(map(str, words))
     if sys.platform != "linux":  # elsewhere a fork of so much is not safe
         command = [sys.executable, "-m", "crpbot", *given]
@@ -29,20 +30,20 @@ def crpbot(*words: object, cwd: Path | None = None) -> subprocess.CompletedProce
             stream.touch()
         asked = {"words": given, "cwd": str(cwd or Path.cwd()), "env": dict(os.environ), "streams": list(map(str, streams))}
         with _LOCK:
-            interpreter = _interpreter()
-            assert interpreter.stdin is not None
-            assert interpreter.stdout is not None
-            interpreter.stdin.write(json.dumps(asked) + "\n")
-            interpreter.stdin.flush()
-            code = int(interpreter.stdout.readline())
+            process = _started(interpreter)
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            code = int(process.stdout.readline())
         printed, complained = (stream.read_text(encoding="utf-8") for stream in streams)
     return subprocess.CompletedProcess(["crpbot", *given], code, printed, complained)
 
 
 @cache
-def _interpreter() -> "subprocess.Popen[str]":
+def _started(interpreter: Path) -> "subprocess.Popen[str]":
     """Start the interpreter that is forked; it ends with this process."""
-    command = [sys.executable, str(Path(__file__).with_name("interpreter.py"))]
+    command = [sys.executable, str(interpreter)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     atexit.register(process.terminate)
     return process

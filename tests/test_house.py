@@ -54,6 +54,17 @@ def test_no_room_is_above_400_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_function_is_above_60_lines_beside_its_docstring(path: Path) -> None:
+    if "migrations" in path.parts:  # a table of tables, which never changes again
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            words = 0 if ast.get_docstring(node) is None else first.end_lineno - first.lineno + 1
+            assert node.end_lineno - node.lineno + 1 - words <= 60, node.name
+
+
 def test_the_public_list_is_exact() -> None:
     assert sorted(crpbot._HOMES) == sorted(crpbot.__all__)
     for name in crpbot.__all__:

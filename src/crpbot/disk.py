@@ -27,13 +27,26 @@ def whole_file(path: Path) -> Iterator[Path]:
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False) as file:
         partial = Path(file.name)
     try:
-        yield partial
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
+        with naming(path):
+            yield partial
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())
+            partial.chmod(0o644)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system say which file it is about: a write that finds the disk full does not, nor does Polars."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            reason = error.strerror or " ".join(str(error).split())
+            raise OSError(error.errno or errno.EIO, reason, str(path)) from None
+        raise
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -14,10 +14,10 @@ from typing import Literal
 
 from crpbot.errors import CandleError
 from crpbot.market.lake import Lake
-from crpbot.market.venues import printable_address
+from crpbot.market.venues import VENUES, printable_address
 from crpbot.version import code_version
 
-Status = Literal["good", "bad", "absent"]
+Status = Literal["good", "bad", "absent", "unknown"]
 
 LEAST_SPACE = 2 * 2**30
 """Bytes: two years of minutes for three symbols, models and reports fit several times."""
@@ -31,13 +31,6 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "cloud": ("boto3", "AWS"),
 }
 """The package that stands for each extra, and what it is for."""
-ADDRESSES: Mapping[str, str] = {
-    "coinbase": "https://api.exchange.coinbase.com/time",
-    "coinbase-advanced": "https://api.coinbase.com/api/v3/brokerage/time",
-    "binance": "https://api.binance.com/api/v3/time",
-    "kraken": "https://api.kraken.com/0/public/Time",
-}
-"""Where each venue tells its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +39,8 @@ class Finding:
 
     Attributes:
         name: of the thing.
-        status: `good`; `bad`, then there is a remedy; `absent` is something optional that is not there.
+        status: `good`; `bad`, then there is a remedy; `absent` is something optional that is not there; `unknown`,
+            where nobody may look.
         words: what was found.
         remedy: what to do; empty where nothing has to be done.
 
@@ -69,9 +63,9 @@ def examine(*, home: Path, lake: str, venue: str, now: Callable[[], int], addres
         address: instead of the venue's own.
 
     """
-    where = printable_address(address) or ADDRESSES.get(venue)
-    if where is None:
-        raise CandleError(f"a venue must be one of {', '.join(ADDRESSES)}, found {venue!r}; choose one")
+    if venue not in VENUES:
+        raise CandleError(f"a venue must be one of {', '.join(VENUES)}, found {venue!r}; choose one")
+    where = printable_address(address) or VENUES[venue].clock
     return (_python(), *(_extra(name) for name in EXTRAS), _disk(home), *_venue(venue, where, now), _lake(lake), _aws())
 
 

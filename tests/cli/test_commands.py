@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import io
 import json
 import os
 import re
@@ -297,6 +298,20 @@ def test_a_bug_keeps_its_traceback_and_exits_3(monkeypatch: pytest.MonkeyPatch, 
         cli.main()
     assert stopped.value.code == 3
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_sign_that_a_terminal_lacks_does_not_end_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Windows whose language knows no minus of typography."""
+    from crpbot import cli
+
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("sys.argv", ["crpbot", "explain", "lost-normalizer"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    terminal.flush()
+    assert stopped.value.code == 0
+    assert b"15,809" in terminal.buffer.getvalue()
 
 
 def test_walks_of_a_user_are_refused_like_ours(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from aws import ACCOUNT, BUCKET, IMAGE, Aws
 
 from crpbot.cloud.aws import Aws as Door
 from crpbot.cloud.order import Wish
-from crpbot.cloud.preflight import Check, find_account, preflight, refusal
+from crpbot.cloud.preflight import find_account, preflight, refusal
+from crpbot.doctor import Finding
 from crpbot.errors import AwsError
 
 pytestmark = pytest.mark.slow
@@ -17,7 +18,7 @@ WISH = Wish(account=ACCOUNT, image=IMAGE)
 EC2 = Wish(backend="ec2", account=ACCOUNT, image="/crpbot/ami")
 
 
-def looked(wish: Wish, machines: int = 3) -> dict[str, Check]:
+def looked(wish: Wish, machines: int = 3) -> dict[str, Finding]:
     return {check.name: check for check in preflight(wish, Door(wish.region), machines=machines)}
 
 

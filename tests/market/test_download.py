@@ -44,7 +44,11 @@ def test_a_download_that_is_killed_at_random_moments_is_the_source_row_for_row(t
         for _ in range(5):
             command, nowhere = [sys.executable, "-m", "crpbot", *call], subprocess.DEVNULL
             process = subprocess.Popen(command, stderr=nowhere, stdout=nowhere)
-            time.sleep(chance.uniform(2.0, 8.0))
+            moment = len(house.asked) + chance.randint(1, 30)
+            while len(house.asked) < moment:
+                assert process.poll() is None, "it has ended before it was killed"
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0.0, 0.05))
             process.send_signal(signal.SIGKILL)
             process.wait()
         done = crpbot(*call)

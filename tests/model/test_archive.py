@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hostile import HOSTILE, KEYS, MARK, saved, write, zipped
+from hostile import HOSTILE, KEYS, MARK, made, saved, write, zipped
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -162,7 +162,7 @@ def test_files_that_are_no_files_or_too_large_are_not_even_read(tmp_path: Path) 
 @given(st.data())
 def test_no_damage_gives_anything_but_a_clear_refusal(data: st.DataObject) -> None:
     """Bytes are changed at random: the file is read, or refused in words; nothing else."""
-    whole = bytearray(data.draw(st.sampled_from([HOSTILE["whole-module"][0], SCALER, FOUNDING, LEGACY])))
+    whole = bytearray(data.draw(st.sampled_from([made("whole-module"), SCALER, FOUNDING, LEGACY])))
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):

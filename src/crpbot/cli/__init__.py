@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -83,6 +84,9 @@ for group in (candles, cloud, models):
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the honest answer is no, 2 the input or the call is wrong, 3 a bug."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a terminal lacks a sign, as Windows' old ones do the minus, it shows ?
     try:
         code = app(standalone_mode=False)
     except _UsageError as error:

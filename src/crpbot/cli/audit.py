@@ -23,6 +23,7 @@ from crpbot.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crpbot.model.loading import ModelFile
     from crpbot.model.recipe import Recipe
 
 
@@ -67,16 +68,9 @@ def command(
     from crpbot import factory
     from crpbot.cli.show import print_audit, steps
     from crpbot.model.recipe import load_recipe
-    from crpbot.registry.registry import Registry
 
     recipe = load_recipe(label)
-    market = symbol or opened.market
-    count: int | Callable[[Recipe | None], int] = 1 if trials is None else trials
-    counted_by = "--trials"
-    if trials is None:
-        beside = opened.path.parent.parent / "registry"  # of the run that made it
-        folder = beside if home is None and beside.is_dir() else home_folder(home) / "registry"
-        count, counted_by = partial(Registry(folder).tries_with, market, opened.sha256), "the ledger and its recipes"
+    count, counted_by = _tries(opened, symbol, home) if trials is None else (trials, "--trials")
     with steps() as told:
         audit = factory.audit(
             opened,
@@ -99,3 +93,12 @@ def command(
         print_audit(audit)
     if not audit.earned:
         raise typer.Exit(1)
+
+
+def _tries(opened: "ModelFile", symbol: str | None, home: Path | None) -> "tuple[Callable[[Recipe | None], int], str]":
+    """Return what counts the models that were tried, in the registry of the run that made it or at home, and its name."""
+    from crpbot.registry.registry import Registry
+
+    beside = opened.path.parent.parent / "registry"
+    folder = beside if home is None and beside.is_dir() else home_folder(home) / "registry"
+    return partial(Registry(folder).tries_with, symbol or opened.market, opened.sha256), "the ledger and its recipes"

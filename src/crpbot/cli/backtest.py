@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,18 @@ from crpbot.cli.options import (
 )
 from crpbot.errors import CrpbotError
 
+if TYPE_CHECKING:
+    from crpbot.model.loading import ModelFile
+    from crpbot.model.subject import Subject
+
+ThresholdOption = Annotated[
+    str,
+    typer.Option(
+        metavar="X|selective|value",
+        help="From which confidence on it speaks; the words choose it on the calibration block, by accuracy or by earnings.",
+    ),
+]
+
 
 def command(
     models: Annotated[
@@ -28,13 +40,7 @@ def command(
     candles: CandlesOption = None,
     fees: Annotated[float, typer.Option(metavar="BP", help="Fee on each side, in basis points.")] = 10.0,
     slippage: Annotated[float, typer.Option(metavar="BP", help="By which stops and closing by time are filled worse.")] = 1.0,
-    threshold: Annotated[
-        str,
-        typer.Option(
-            metavar="X|selective|value",
-            help="From which confidence on it speaks; the words choose it on the calibration block, by accuracy or by earnings.",
-        ),
-    ] = "0.60",
+    threshold: ThresholdOption = "0.60",
     preset: PresetOption = "atr",
     several: Annotated[bool, typer.Option("--several", help="Follow plans side by side instead of one at a time.")] = False,
     tick: TickOption = None,
@@ -60,7 +66,6 @@ def command(
     from crpbot import factory
     from crpbot.cli.show import print_rows
     from crpbot.disk import write_whole
-    from crpbot.model.loading import subject_in
     from crpbot.model.recipe import load_recipe
     from crpbot.signals.backtest import backtest
     from crpbot.signals.backtest_page import backtest_page
@@ -69,17 +74,10 @@ def command(
     from crpbot.signals.rules import MarketRules
     from crpbot.signals.threshold import read_choice
 
-    choice, chosen = read_choice(threshold), preset_named(preset)
-    costs = Costs(fee_bp=fees, slippage_bp=slippage)
+    choice, chosen, costs = read_choice(threshold), preset_named(preset), Costs(fee_bp=fees, slippage_bp=slippage)
     rules = MarketRules(tick=tick, lot=lot, min_notional=min_notional)
     market = symbol or opened[0].market
-    subjects = [subject_in(model) for model in opened]
-    for subject in subjects:
-        own = None if subject.checkpoint is None else subject.checkpoint.symbol
-        if own is not None and own != market:
-            raise CrpbotError(
-                f"a model must be followed on its own market, found one of {own} and candles of {market}; choose one"
-            )
+    subjects = [_of_market(model, market) for model in opened]
     rows, kind = factory.read_market(candles, market, seed=seed)
     result = backtest(
         subjects,
@@ -96,5 +94,16 @@ def command(
     )
     if html_file is not None:
         write_whole(html_file, backtest_page(result))
-    if not hand_out(json.dumps(to_dict(result), indent=1, ensure_ascii=False) + "\n", json_file):
+    text = json.dumps(to_dict(result), indent=1, ensure_ascii=False) + "\n"
+    if not hand_out(text, json_file):
         print_rows(sentence(result), table(result))
+
+
+def _of_market(model: "ModelFile", market: str | None) -> "Subject":
+    from crpbot.model.loading import subject_in
+
+    subject = subject_in(model)
+    own = None if subject.checkpoint is None else subject.checkpoint.symbol
+    if own not in {None, market}:
+        raise CrpbotError(f"a model must be followed on its own market, found one of {own} and candles of {market}; choose one")
+    return subject

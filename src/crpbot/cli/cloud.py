@@ -8,6 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crpbot.cli.cloud_options import (
+    BackendOption,
+    BucketOption,
+    DemandOption,
+    GroupOption,
+    HoursOption,
+    ImageOption,
+    InstanceOption,
+    JobsArgument,
+    JsonOption,
+    MostOption,
+    PriceOption,
+    RegionOption,
+    RoleOption,
+    SpotOption,
+    SubnetOption,
+    SymbolsOption,
+)
 from crpbot.cli.options import CandlesOption, HomeOption, RecipeOption, SeedOption, home_folder, names, now
 from crpbot.errors import CloudError, CrpbotError, printable
 
@@ -18,38 +36,9 @@ if TYPE_CHECKING:
     from crpbot.cloud.order import Market, Wish
     from crpbot.cloud.plan import Plan
     from crpbot.cloud.status import JobStatus
+    from crpbot.doctor import Finding
 
 app = typer.Typer(help="Train on AWS: plan, train, status, fetch, stop, sweep.", rich_markup_mode=None, no_args_is_help=True)
-
-BackendOption = Annotated[str, typer.Option("--backend", metavar="sagemaker|ec2", help="Which service trains.")]
-SymbolsOption = Annotated[str | None, typer.Option("--symbols", help="Comma-separated; default: every symbol of the candles.")]
-RegionOption = Annotated[str | None, typer.Option("--region", help="Default: AWS_REGION, else the profile's, else us-east-1.")]
-BucketOption = Annotated[
-    str | None, typer.Option("--bucket", envvar="CRPBOT_BUCKET", help="For everything. Default: crpbot-ACCOUNT-REGION.")
-]
-RoleOption = Annotated[
-    str | None,
-    typer.Option("--role", envvar="CRPBOT_ROLE", help="Role of SageMaker or instance profile of EC2. Default: as in docs/cloud."),
-]
-ImageOption = Annotated[str | None, typer.Option("--image", help="Container image, AMI, or SSM parameter that names an AMI.")]
-InstanceOption = Annotated[str | None, typer.Option("--instance", help="Default: ml.g5.xlarge, or g5.xlarge.")]
-SpotOption = Annotated[bool, typer.Option("--spot", help="Cheaper machines that may be taken away; training goes on then.")]
-PriceOption = Annotated[
-    float | None, typer.Option("--price", metavar="USD", help="An hour of the machine, instead of the table's.")
-]
-DemandOption = Annotated[
-    float | None, typer.Option("--on-demand-price", metavar="USD", help="An hour on demand, the most that AWS charges for spot.")
-]
-MostOption = Annotated[
-    float | None, typer.Option("--max-cost", metavar="USD", help="Refuse above it, and stop machines before it is spent.")
-]
-HoursOption = Annotated[float | None, typer.Option("--max-hours", help="Stop each machine after these.")]
-SubnetOption = Annotated[str | None, typer.Option("--subnet", help="Of EC2, where there is no default network.")]
-GroupOption = Annotated[str | None, typer.Option("--security-group", help="Of EC2; default: one without inbound rules.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[JOB|SYMBOL]...", help="Default: all that were sent from here.")
-]
 
 
 @app.command("plan")
@@ -131,19 +120,13 @@ def train(
         return
     from crpbot.cloud.aws import Aws
     from crpbot.cloud.jobs import Jobs
-    from crpbot.cloud.preflight import find_account, preflight, refusal
+    from crpbot.cloud.preflight import find_account, preflight
     from crpbot.cloud.send import send
 
     aws = Aws(wish.region)
     wish = replace(wish, account=find_account(aws))
     made = make_plan(wish, markets, chosen, seed=seed)
-    checks = preflight(wish, aws, machines=made.bill.machines)
-    for check in checks:
-        typer.echo(
-            printable(f"{check.status:8}{check.name}: {check.words}{f' ({check.remedy})' if check.remedy else ''}"), err=True
-        )
-    if bad := refusal(checks):
-        raise CloudError(f"everything must be there before anything is paid, found {bad}")
+    _check(preflight(wish, aws, machines=made.bill.machines))
     sent = send(
         made,
         aws,
@@ -161,6 +144,16 @@ def train(
         typer.echo(f"{job.symbol}: {job.run} {job.instance_id}".rstrip())
     most = sum(bill.most_of(seconds, bill.price) for seconds in {job.run: job.limit_seconds for job in sent}.values())
     typer.echo(f"about ${bill.cost_usd:.2f} for {bill.hours:.2f} hours, at most ${most:.2f}; crpbot cloud status --follow")
+
+
+def _check(checks: "tuple[Finding, ...]") -> None:
+    from crpbot.cloud.preflight import refusal
+
+    for check in checks:
+        remedy = f" ({check.remedy})" if check.remedy else ""
+        typer.echo(printable(f"{check.status:8}{check.name}: {check.words}{remedy}"), err=True)
+    if bad := refusal(checks):
+        raise CloudError(f"everything must be there before anything is paid, found {bad}")
 
 
 @app.command("status")

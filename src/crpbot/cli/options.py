@@ -27,7 +27,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        help="v6, v6-lost-scaler, v7, v7-barrier, v7-lost-scaler, v7-relative, or a TOML file.",
+        help="v6, v6-lost-scaler, v7, v7-barrier, v7-lost-scaler, v7-relative, v8, or a TOML file.",
     ),
 ]
 LAST_SEED = 2**31 - 1

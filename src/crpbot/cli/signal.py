@@ -1,6 +1,7 @@
 """`crpbot signal`: what promoted models say of the newest candle."""
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from crpbot.signals.signal import Signal
 
 FORMATS = ("card", "telegram", "json", "hummingbot")
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="|".join(FORMATS), help="How to say it; telegram and hummingbot are messages.")
+]
 
 
 def command(
@@ -39,9 +43,7 @@ def command(
     price: Annotated[
         float | None, typer.Option(metavar="X", help="Of the market now: it decides the order type. Default: the last close.")
     ] = None,
-    form: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMATS), help="How to say it; telegram and hummingbot are messages.")
-    ] = "card",
+    form: FormatOption = "card",
     home: HomeOption = None,
     seed: SeedOption = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the same as --format json.")] = False,
@@ -67,9 +69,11 @@ def command(
     rules = MarketRules(tick=tick, lot=lot, min_notional=min_notional)
     registry = Registry(home_folder(home) / "registry")
     entries = [entry for entry in registry.entries() if not wanted or entry.symbol in wanted]
-    head, signals, missing = registry.head(), [], {}
+    say = partial(newest_signal, threshold=threshold, preset=chosen, rules=rules, price=price, ledger_head=registry.head())
+    missing = dict.fromkeys(set(wanted) - {entry.symbol for entry in entries}, "no model of it has passed its gates")
+    signals = []
     for entry in entries:
-        checkpoint = registry.speaker(entry)
+        speaker = registry.speaker(entry)
         try:
             rows = open_source(candles, symbols=(entry.symbol,), seed=seed).read(entry.symbol)
         except CandleError as error:
@@ -78,23 +82,17 @@ def command(
             missing[entry.symbol] = str(error)  # the others may speak
             continue
         signals.append(
-            newest_signal(
-                checkpoint,
+            say(
+                speaker,
                 rows,
                 stage=entry.stage,
                 now=now(),
-                threshold=threshold,
-                preset=chosen,
-                rules=rules,
-                price=price,
                 expires=entry.expires,
                 model_sha256=entry.sha256,
-                ledger_head=head,
                 override=entry.override,
             )
         )
     _print(signals, "json" if as_json else form)
-    missing |= dict.fromkeys(set(wanted) - {entry.symbol for entry in entries}, "no model of it has passed its gates")
     for symbol, why in sorted(missing.items()):
         typer.echo(f"{symbol}: no signal, since {why}", err=True)
     if not signals:

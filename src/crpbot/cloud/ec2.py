@@ -163,7 +163,7 @@ def user_data(name: str, *, bucket: str, region: str, package: Package, limit_se
         "DIGEST": package.sha256,
         "TORCH": version("torch").partition("+")[0],
     }
-    script = (files("crpbot.cloud") / "user_data.sh").read_text()
+    script = (files("crpbot.cloud") / "user_data.sh").read_text(encoding="utf-8")
     for key, value in values.items():
         if not _SAFE.fullmatch(value):
             raise CloudError(f"{key.lower()} must be letters, digits and ._/+- only, found {value!r}; correct it")

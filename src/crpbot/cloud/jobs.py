@@ -12,7 +12,7 @@ from crpbot.errors import CloudError
 from crpbot.market.source import SourceKind
 
 FORMAT = "crpbot.cloud-job/1"
-_MOST = 1e15
+MOST = 1e15
 """Of any number in a record: milliseconds up to the year 33658."""
 _MOST_BYTES = 2**20
 """Of a record; the longest thing in it is a recipe."""
@@ -152,5 +152,5 @@ def _check(job: Sent) -> None:
         value = getattr(job, field.name)
         kind: Any = int | float if field.type is float else field.type if field.type in {int, bool} else str
         right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-        if not right or (kind not in {bool, str} and not -_MOST < value < _MOST):
+        if not right or (kind not in {bool, str} and not -MOST < value < MOST):
             raise TypeError(f"{field.name} is {str(value)[:40]!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crpbot.cloud.aws import NOT_THERE, Aws
-from crpbot.cloud.jobs import Sent
+from crpbot.cloud.jobs import MOST, Sent
 from crpbot.cloud.runs import ALIVE, machines, training_job
 from crpbot.cloud.send import is_there
 from crpbot.errors import AwsError
@@ -188,11 +188,21 @@ def _told(job: Sent, aws: Aws) -> Mapping[str, Any]:
         if error.code not in NOT_THERE:
             raise
         return {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    if not isinstance(told, dict):
+    if not _is_word(told):
         return {}
     return told if told.get("machine", "") in {"", job.instance_id} else {}  # another machine said it, of an earlier attempt
+
+
+def _is_word(told: Any) -> bool:  # noqa: ANN401
+    """Whether it is of the form that our machines speak in; whoever may write into the bucket may have written it."""
+    return (
+        isinstance(told, dict)
+        and all(isinstance(told.get(name, ""), str) for name in ("state", "detail", "line", "machine"))
+        and type(told.get("time", 0)) in {int, float}
+        and 0 <= told.get("time", 0) < MOST
+    )
 
 
 def _status(

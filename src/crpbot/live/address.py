@@ -52,6 +52,8 @@ def read_address(address: str | Path) -> Address:
 
     """
     text = str(address)
+    if not text.isascii() and re.search(r"[\ud800-\udfff]", text):  # what an environment makes of bytes that are no UTF-8
+        raise JournalError(f"the address of a journal must be text in UTF-8, found other bytes; {HOW}")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text) if isinstance(address, str) else None
     if scheme is None or len(scheme[1]) == 1:  # a drive of Windows
         return _of_file(Path(address))

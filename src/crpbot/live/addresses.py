@@ -63,6 +63,9 @@ def read_addresses(environ: Mapping[str, str]) -> tuple[Address, ...]:
     if file := environ.get(FILE_VARIABLE):
         lines = enumerate(_read(Path(file)).splitlines(), 1)
         words += [(text, f"line {i} of {Path(file).name}") for i, line in lines if (text := line.strip()) and text[0] != "#"]
+    for word, where in words:  # bytes that are no UTF-8 come out of the environment as halves of characters
+        if not word.isascii() and re.search(r"[\ud800-\udfff]", word):
+            raise NotifyError(f"{where} must be text in UTF-8, found other bytes; write it again")
     for word, _ in words:  # before anybody can log one of them
         guard_logs(secrets_of(word))
     found: dict[str, Address] = {}
@@ -89,15 +92,24 @@ def _read(path: Path) -> str:
     return text
 
 
+def _taken(word: str) -> bool:
+    """Whether Apprise makes a service of an address; some that are none break its own readers, each with another error."""
+    from apprise import Apprise  # noqa: PLC0415  likewise
+
+    try:
+        return Apprise.instantiate(word) is not None
+    except Exception:  # noqa: BLE001  nothing of it may be quoted
+        return False
+
+
 def _checked(word: str, where: str) -> Address:
-    from apprise import Apprise  # noqa: PLC0415  0.3 s that only those with an address pay
-    from apprise.apprise import N_MGR  # noqa: PLC0415  likewise
+    from apprise.apprise import N_MGR  # noqa: PLC0415  0.3 s that only those with an address pay
 
     match = _SCHEMA.match(word)
     schema = match[1].lower() if match else ""
     known = schema in N_MGR  # an unknown one may be a piece of a token: neither we nor Apprise may quote it
     tried = known or schema in {"http", "https"}  # the address of a hook as its service shows it
-    if not tried or " " in word or "\t" in word or Apprise.instantiate(word) is None:
+    if not tried or " " in word or "\t" in word or not _taken(word):
         found = (
             f"one of schema `{schema}` that it does not take" if tried else "no schema that it knows" if schema else "no schema"
         )

@@ -141,10 +141,9 @@ def fills_of(signal: SignalRecord, outcome: Outcome, costs: Costs) -> tuple[Fill
     """Return the fills that a signal would have had, after slippage and with fees; none where its entry was never reached."""
     if outcome.entry is None or outcome.exit is None or outcome.entry_time is None or outcome.exit_time is None:
         return ()
-    plan = signal.plan
-    slip = (1 if plan.side == "LONG" else -1) * costs.slippage_bp / BASIS_POINTS
-    paid = outcome.entry * (1 + slip * (plan.order_type in {"BUY STOP", "SELL STOP"}))
-    got = outcome.exit * (1 - slip * (outcome.outcome in _AT_ONCE))
+    plan, way = signal.plan, 1 if signal.plan.side == "LONG" else -1
+    paid = costs.fill(outcome.entry, way, at_once=plan.order_type in {"BUY STOP", "SELL STOP"})
+    got = costs.fill(outcome.exit, -way, at_once=outcome.outcome in _AT_ONCE)
     fee = plan.size * costs.fee_bp / BASIS_POINTS
     entry = Fill(signal=signal.id, kind="entry", time=outcome.entry_time, price=paid, size=plan.size, fee=fee * paid)
     return entry, replace(entry, kind="exit", time=outcome.exit_time, price=got, fee=fee * got)

@@ -43,7 +43,7 @@ class States:
                 return False
             desk.restore(state["desk"])
             follow.restore(paper)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, DatasetError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, DatasetError):
             return False
         return True
 

@@ -101,9 +101,10 @@ def read_space(file: str | None, base: Recipe) -> Space:
 
     """
     if file is None:
-        return space_from_toml((files("crpbot.making") / "spaces" / "default.toml").read_text(), base, where="the default space")
+        text = (files("crpbot.making") / "spaces" / "default.toml").read_text(encoding="utf-8")
+        return space_from_toml(text, base, where="the default space")
     try:
-        text = Path(file).read_text()
+        text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"a space must be a readable TOML file, found {error} at {file}; check the path") from None
     return space_from_toml(text, base, where=file)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from crpbot.errors import RecipeError, TrainingError
 from crpbot.making.space import Parameter, Space
 from crpbot.making.trial import Look, Trial
+from crpbot.model.plain import differences
 
 _FAILURES = (SQLAlchemyError, sqlite3.Error, optuna.exceptions.OptunaError)
 _DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError)
@@ -203,21 +204,14 @@ def _check_same(study: optuna.Study, made_of: Mapping[str, Any], file: Path) -> 
     if found is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_KEY, dict(made_of))
         return
-    before, now = _flat(found), _flat(json.loads(json.dumps(made_of)))
-    other = [key for key in sorted(before.keys() | now.keys()) if before.get(key, "") != now.get(key, "")]
+    other = sorted(differences(found or {}, json.loads(json.dumps(made_of))))
     if other:
-        words = [f"{key} {_short(before.get(key))} (now {_short(now.get(key))})" for key in other[:_MOST_NAMED]]
+        words = [f"{key} {_short(was)} (now {_short(now)})" for key, was, now in other[:_MOST_NAMED]]
         more = f" and {len(other) - _MOST_NAMED} more" if len(other) > _MOST_NAMED else ""
         raise RecipeError(
             f"a study goes on with what it began with, found another {', '.join(words)}{more} in {file}; take another --out, or "
             "repeat the command as it was"
         )
-
-
-def _flat(plain: Any, at: str = "") -> dict[str, Any]:  # noqa: ANN401
-    if not isinstance(plain, Mapping):
-        return {at: plain}
-    return {key: one for name, value in plain.items() for key, one in _flat(value, f"{at}.{name}" if at else name).items()}
 
 
 def _short(value: Any) -> str:  # noqa: ANN401

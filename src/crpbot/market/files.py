@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("time", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv")
+MOST_ROWS = 2**31 // 48
+"""Of a table that is read as a whole: candles of 85 years, or 2 GiB of them."""
 SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}")
-_YEAR_1973, _YEAR_2100 = 100_000_000_000, 4_102_444_800_000  # in milliseconds
+_YEAR_1973, YEAR_2100 = 100_000_000_000, 4_102_444_800_000  # in milliseconds
 _UNITS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 
 
@@ -95,7 +97,22 @@ def marks(frame: "pl.DataFrame") -> np.ndarray[tuple[int], np.dtype[np.bool_]] |
 
 def write_candles(candles: Candles, path: Path) -> None:
     """Write `candles` as Parquet in the form that `read_candles` reads."""
-    frame_of(candles).write_parquet(path)
+    write_parquet(frame_of(candles), path)
+
+
+def write_parquet(frame: "pl.DataFrame", path: Path) -> None:
+    """Write a table as Parquet.
+
+    Raises:
+        OSError: the disk does not take it; Polars itself calls that a fault of the table.
+
+    """
+    import polars as pl  # noqa: PLC0415  live runs without it
+
+    try:
+        frame.write_parquet(path)
+    except (pl.exceptions.ComputeError, pl.exceptions.PanicException) as error:
+        raise OSError(str(error).rpartition("IO error: ")[2]) from None
 
 
 def frame_of(candles: Candles) -> "pl.DataFrame":
@@ -121,8 +138,11 @@ def read_frame(path: Path) -> "pl.DataFrame":
     try:
         if path.suffix == ".csv":
             return pl.read_csv(path, infer_schema_length=None)
+        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        if rows > MOST_ROWS:  # a file of some kilobytes can say that it holds any number of them
+            raise CandleError(f"{path} must have at most {MOST_ROWS:,} rows, found {rows:,}; split it")
         return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # some damage makes it panic
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CandleError(f"{path} must be readable as {path.suffix[1:]}: {reason}; check the file") from None
 
@@ -157,7 +177,7 @@ def milliseconds(time: "pl.Series") -> np.ndarray[tuple[int], np.dtype[np.int64]
         )
     found = time.cast(pl.Int64, strict=False).fill_null(np.iinfo(np.int64).max)
     for wrong, unit in (
-        (found >= _YEAR_2100, "micro- or nanoseconds"),
+        (found >= YEAR_2100, "micro- or nanoseconds"),
         (found.is_between(1, _YEAR_1973) & (found % MINUTE != 0), "seconds"),
     ):
         if wrong.any():

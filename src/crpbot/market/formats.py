@@ -23,13 +23,11 @@ from numpy.typing import NDArray
 from crpbot.disk import whole_file
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.market.files import COLUMNS, SYMBOL, check_symbol, frame_of, milliseconds, write_candles
+from crpbot.market.files import COLUMNS, MOST_ROWS, SYMBOL, check_symbol, frame_of, milliseconds, write_candles
 
 MOST_BYTES = 2 * 2**30
 """Of a file, and of what it unpacks to."""
-_BYTES_OF_A_ROW = 48
-_CHUNK = 2**20
-_FEWEST_STEPS = 5  # from candle to candle, before they tell how long one is
+_CHUNK, _FEWEST_STEPS = 2**20, 5  # steps from candle to candle, before they tell how long one is
 
 _KLINE = (
     *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count"),
@@ -148,8 +146,9 @@ def _unpacked(path: Path) -> bytes:
         if content.startswith(b"\x1f\x8b"):
             with gzip.open(io.BytesIO(content)) as unpacking:
                 return _bounded(unpacking)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
-        raise CandleError(f"it must be a whole file, found a damaged or missing one: {error}; get it again") from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, MemoryError, RuntimeError, ValueError) as error:
+        found = str(error) or "more than fits into memory"
+        raise CandleError(f"it must be a whole file, found a damaged or missing one: {found}; get it again") from None
     return content
 
 
@@ -175,7 +174,7 @@ def _open(content: bytes) -> _Table:
 def _readable(kind: str) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CandleError(f"it must be readable as {kind}: {reason}; get it again") from None
 
@@ -185,8 +184,8 @@ def _binary(kind: str, scan: Callable[[IO[bytes]], pl.LazyFrame], content: bytes
         table = scan(io.BytesIO(content))
         names = table.collect_schema().names()
         rows = table.select(pl.len()).collect().item()
-    if rows > MOST_BYTES // _BYTES_OF_A_ROW:
-        raise CandleError(f"it must have at most {MOST_BYTES // _BYTES_OF_A_ROW:,} rows, found {rows:,}; split it")
+    if rows > MOST_ROWS:
+        raise CandleError(f"it must have at most {MOST_ROWS:,} rows, found {rows:,}; split it")
 
     def select(columns: Sequence[int]) -> pl.DataFrame:
         with _readable(kind):
@@ -213,7 +212,8 @@ def _csv(text: bytes) -> _Table:
     if place is None:
         raise CandleError(f"it must be a table with a header, found {lines[0][:60]!r}; convert it to CSV")
     separator = max(",;\t|", key=lines[place].count)
-    fields = next(csv.reader([lines[place].rstrip("\r")], delimiter=separator))
+    with _readable("a table with a header"):
+        fields = next(csv.reader([lines[place].rstrip("\r")], delimiter=separator))
     headless = all(map(_NUMBER.fullmatch, fields[: len(COLUMNS)]))
     if headless and len(fields) != len(_KLINE):
         raise CandleError(f"a table without a header must have the 12 columns of Binance klines, found {len(fields)}; add one")
@@ -267,12 +267,13 @@ def _symbol_of(table: _Table, path: Path, given: str | None) -> str:
     said = _checked(given) if given is not None else _symbol_in(path.name)
     places = _places(table.names, _SYMBOLS)
     column = table.select(places[:1]).to_series().alias("symbol") if places else pl.Series()
-    if isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)) and len(column):
+    if isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)) and column.null_count() < len(column):
         column = column.cast(pl.String)
-        _forbid(column, column != column[0], f"must be {column[0]!r} as in the first row")
-        written = _symbol_in(column[0] or "")
+        first = str(column.drop_nulls()[0])
+        _forbid(column, column != first, f"must be {first!r} as in the first row")
+        written = _symbol_in(first)
         if written is not None and said is not None and written != said:
-            raise CandleError(f"its candles must be of {said}, and its rows say {column[0]!r}; correct --symbol or the name")
+            raise CandleError(f"its candles must be of {said}, and its rows say {first!r}; correct --symbol or the name")
         said = said or written
     if said is None:
         raise CandleError("candles must belong to a symbol, found none in the name of the file or in it; say which with --symbol")

@@ -11,17 +11,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.market.files import COLUMNS, SYMBOL, candles_of, check_symbol, frame_of
+from crpbot.market.files import COLUMNS, SYMBOL, YEAR_2100, candles_of, check_symbol, frame_of
 from crpbot.market.storage import storage_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ class Lake:
         """Return the runs of minutes of `[since, until)` that are neither held nor known to be absent at the venue."""
         wanted = np.arange(-(-since // MINUTE) * MINUTE, until, MINUTE, dtype=np.int64)
         held = self._times(symbol, since, until)
-        known = [np.arange(start, end, MINUTE, dtype=np.int64) for start, end in self._stored(symbol).absent]
+        absent = [(max(start, since), min(end, until)) for start, end in self._stored(symbol).absent]
+        known = [np.arange(-(-start // MINUTE) * MINUTE, end, MINUTE, dtype=np.int64) for start, end in absent]
         return runs_of(np.setdiff1d(wanted, np.concatenate([held, *known])))
 
     def add(self, symbol: str, candles: Candles, *, venue: str, asked: Span | None = None) -> None:
@@ -239,7 +240,7 @@ class Lake:
         where = f"{symbol}/{name}.parquet"
         try:
             return pl.read_parquet(io.BytesIO(self._storage.read(where)), columns=columns)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise CandleError(f"{self}/{where} must be readable: {error}; restore or delete that month") from None
 
     def _candles(self, symbol: str, name: str) -> Candles:
@@ -251,7 +252,7 @@ class Lake:
             plain = json.loads(self._storage.read(where))
         except FileNotFoundError:
             return Manifest(symbol=symbol)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CandleError(f"{self}/{where} must be JSON, found {error}; delete it, the months stay") from None
         try:
             if plain["format"] != FORMAT:
@@ -259,10 +260,10 @@ class Lake:
             return Manifest(
                 symbol=symbol,
                 venues=tuple(map(str, plain["venues"])),
-                months=tuple(Month(**month) for month in plain["months"]),
-                absent=tuple((int(start), int(end)) for start, end in plain["absent"]),
+                months=tuple(map(_month_of, plain["months"])),
+                absent=tuple(_span_of(*span) for span in plain["absent"]),
             )
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CandleError(f"{self}/{where} must be a whole manifest, found {error!r}; delete it, the months stay") from None
 
     def _store(self, manifest: Manifest) -> None:
@@ -273,6 +274,21 @@ class Lake:
 def _facts(name: str, candles: Candles, size: int) -> Month:
     first, last = int(candles.time[0]), int(candles.time[-1])
     return Month(name=name, rows=len(candles), first=first, last=last, sha256=candles.sha256, bytes=size)
+
+
+def _month_of(plain: Mapping[str, Any]) -> Month:
+    """Return a month of a manifest, each fact of the type that it must have."""
+    month = Month(**plain)
+    for one in fields(month):
+        if type(getattr(month, one.name)) is not one.type:
+            raise TypeError(f"{one.name} is {getattr(month, one.name)!r:.40}")
+    return month
+
+
+def _span_of(start: Any, end: Any) -> Span:  # noqa: ANN401
+    if not (type(start) is type(end) is int and 0 <= start < end <= YEAR_2100):
+        raise ValueError(f"minutes from {start!r:.40} to {end!r:.40}")
+    return start, end
 
 
 def _marks(candles: Candles) -> NDArray[np.bool_]:

@@ -31,6 +31,7 @@ class Venue:
         client: the name of ccxt's class.
         address: the name in ccxt's `urls["api"]` of where the requests go.
         path: what stands there after the host.
+        clock: where it tells its time.
         page: most minutes that one request is answered for.
         ask: get the rows, as they come, from a client, the venue's name of the market and `[from, to)`; and maybe other minutes.
         market: the venue's name of a market in the dashed form; None where it follows no rule and has to be looked up.
@@ -42,6 +43,7 @@ class Venue:
     client: str
     address: str
     path: str
+    clock: str
     page: int
     ask: Callable[[Client, str, int, int], Answer]
     market: Callable[[str], str] | None = None
@@ -81,9 +83,27 @@ def tether(symbol: str) -> str:
 
 
 VENUES: Mapping[str, Venue] = {
-    "coinbase": Venue("coinbaseexchange", "public", "", 300, _ask_coinbase, str),
-    "coinbase-advanced": Venue("coinbase", "rest", "", 300, _ask_coinbase_advanced, str, list_of="fetchMarketsV3"),
-    "binance": Venue("binance", "public", "/api/v3", 1000, _ask_binance, tether, list_of={"types": ["spot"]}),
+    "coinbase": Venue("coinbaseexchange", "public", "", "https://api.exchange.coinbase.com/time", 300, _ask_coinbase, str),
+    "coinbase-advanced": Venue(
+        "coinbase",
+        "rest",
+        "",
+        "https://api.coinbase.com/api/v3/brokerage/time",
+        300,
+        _ask_coinbase_advanced,
+        str,
+        list_of="fetchMarketsV3",
+    ),
+    "binance": Venue(
+        "binance",
+        "public",
+        "/api/v3",
+        "https://api.binance.com/api/v3/time",
+        1000,
+        _ask_binance,
+        tether,
+        list_of={"types": ["spot"]},
+    ),
     # Of kraken's 720, one has not closed, and a minute may pass between our clock and its answer.
-    "kraken": Venue("kraken", "public", "", 720, _ask_kraken, depth=718),
+    "kraken": Venue("kraken", "public", "", "https://api.kraken.com/0/public/Time", 720, _ask_kraken, depth=718),
 }

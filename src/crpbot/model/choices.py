@@ -22,12 +22,12 @@ NAME = re.compile(rf"[a-z0-9][a-z0-9.-]{{0,{LONGEST_NAME - 1}}}")
 
 def between(least: float, most: float) -> Mapping[str, Any]:
     """Return the rule of a number that may be either bound."""
-    return {"rule": (f"between {least:g} and {most:g}", lambda value: least <= value <= most)}
+    return {"rule": (f"between {least:,.10g} and {most:,.10g}", lambda value: least <= value <= most)}
 
 
 def inside(least: float, most: float) -> Mapping[str, Any]:
     """Return the rule of a number that may be neither bound."""
-    return {"rule": (f"above {least:g} and below {most:g}", lambda value: least < value < most)}
+    return {"rule": (f"above {least:,.10g} and below {most:,.10g}", lambda value: least < value < most)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

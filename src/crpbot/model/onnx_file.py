@@ -133,6 +133,7 @@ def _session(content: bytes) -> "InferenceSession":
     """
     import onnxruntime as ort  # noqa: PLC0415  it is needed only where something is predicted
 
+    ort.disable_telemetry_events()  # nothing about a model leaves this machine
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they are raised as well

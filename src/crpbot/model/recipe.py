@@ -108,13 +108,13 @@ def load_recipe(name_or_file: str) -> Recipe:
 def recipe_text(name_or_file: str) -> str:
     """Return the TOML of the recipe of that name, or of that file."""
     if name_or_file in builtin_recipes():
-        return (files("crpbot.model") / "recipes" / f"{name_or_file}.toml").read_text()
+        return (files("crpbot.model") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
     if not Path(name_or_file).is_file():
         raise RecipeError(
             f"a recipe must be one of {', '.join(builtin_recipes())} or a TOML file; found neither at {name_or_file!r}"
         )
     try:
-        return Path(name_or_file).read_text()
+        return Path(name_or_file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{name_or_file} must be a readable TOML file: {error}; check the file") from None
 

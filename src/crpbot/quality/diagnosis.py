@@ -27,7 +27,18 @@ FEWEST_ROWS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """Which model was judged. `None` where a foreign file does not say, or there is nothing to be said."""
+    """Which model was judged. `None` where a foreign file does not say, or there is nothing to be said.
+
+    Attributes:
+        path, sha256: of the file; without a digest where a function was judged.
+        symbol, recipe: that it was trained for, and by.
+        architecture: sizes of its layers.
+        n_features: how many inputs it has.
+        classes: of its outputs, in order.
+        normalizer: whether the file carries one.
+        temperature: that its logits are divided by.
+
+    """
 
     path: str
     sha256: str
@@ -42,7 +53,16 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
-    """Which rows it was judged on; `first` and `last` are open times in milliseconds of UTC."""
+    """Which rows it was judged on.
+
+    Attributes:
+        source: kind of the candles.
+        rows: how many.
+        first, last: their open times, in milliseconds of UTC.
+        sha256: digest of the candles.
+        out_of_sample: whether the model had not seen these rows, as far as anybody knows.
+
+    """
 
     source: SourceKind
     rows: int

@@ -46,6 +46,7 @@ class Metrics:
         brier: 0 to 2, lower is better.
         accuracy, majority_accuracy, rule_accuracy: of the model, of always saying the commonest class in hindsight, and of the
             one-feature rule chosen on training rows (`None` where that is unknown).
+        accuracy_interval: of the model's accuracy, 95 %, from resampled blocks of time.
         over_majority, over_rule: accuracy less theirs, row by row, with block standard errors.
         errors: block standard errors, by the name of what they are of: log_loss, brier, class_bias, confidence_over_60 and
             confidence_over_99. NaN where they are unknown.

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
-from crpbot.disk import locked, open_regular
+from crpbot.disk import locked, naming, open_regular
 from crpbot.errors import RegistryError
 from crpbot.registry.stages import Move, Stage, check_stage
 
@@ -137,7 +137,7 @@ class Ledger:
         head, _, tail = content.rpartition(b"\n")
         try:
             json.loads(tail)
-        except ValueError:
+        except (ValueError, RecursionError):
             return head + b"\n" if head else b""
         return content
 
@@ -162,7 +162,7 @@ class Ledger:
 
     def append(self, line: Line) -> None:
         """Write a line so that it is there for good, or not at all; only inside of `turn`."""
-        with self.path.open("ab+") as file:
+        with naming(self.path), self.path.open("ab+") as file:
             whole = self._whole()
             file.truncate(len(whole))  # half a line, of a process that was killed
             plain = json.dumps({"format": FORMAT, **asdict(line)}, ensure_ascii=True)

@@ -2,7 +2,6 @@
 
 import getpass
 import hashlib
-import json
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from crpbot.errors import RegistryError
 from crpbot.market.candles import MINUTE, utc
 from crpbot.model.folder import ONNX_NAME
+from crpbot.model.plain import digest
 from crpbot.registry.entries import Entry, State, add_up
 from crpbot.registry.ledger import Ledger, Line, head_of
 from crpbot.registry.shelf import RECIPE_NAME, Shelf
@@ -316,7 +316,7 @@ def _kind(decision: Decision, override: str) -> Move:
 
 def recipe_digest(recipe: "Recipe") -> str:
     """Return the digest of a recipe, as the ledger has it."""
-    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()
+    return digest(recipe.to_dict())
 
 
 def user_name() -> str:

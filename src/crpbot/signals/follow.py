@@ -26,6 +26,7 @@ A short is a long on the market turned upside down, so there is one set of rules
 
 from dataclasses import dataclass, fields
 from itertools import count
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ from crpbot.signals.plan import Plans, Preset
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Prices = TypeVar("Prices", float, Floats)
 
 OUTCOMES = ("refused", "not filled", "stop loss", "take profit", "time", "gap")
 REFUSED, NOT_FILLED, STOPPED, TAKEN, TIMED, CUT = range(len(OUTCOMES))
@@ -65,6 +67,13 @@ class Costs:
                 raise PlanError(
                     f"{one.name} must be between 0 and 1,000 basis points, found {value:g}; 10 is a tenth of a percent"
                 )
+
+    def fill(self, price: Prices, way: NDArray[np.int8] | int, *, at_once: NDArray[np.bool_] | bool) -> Prices:
+        """Return what orders at `price` are filled at: those that must be filled `at_once` worse, by the slippage.
+
+        `way` is 1 for who buys, −1 for who sells. Single numbers or arrays of them.
+        """
+        return price * (1 + way * self.slippage_bp / BASIS_POINTS * at_once)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +135,9 @@ class Followed:
 
     def paid_and_got(self, costs: Costs) -> tuple[Floats, Floats]:
         """Return the prices of entry and exit after slippage."""
-        slip = self.plans.sign * costs.slippage_bp / BASIS_POINTS
         at_once = np.isin(self.outcome, (STOPPED, TIMED, CUT))
-        return self.entry * (1 + slip * self.plans.stop_entry), self.exit * (1 - slip * at_once)
+        paid = costs.fill(self.entry, self.plans.sign, at_once=self.plans.stop_entry)
+        return paid, costs.fill(self.exit, -self.plans.sign, at_once=at_once)
 
     def net_money(self, costs: Costs) -> Floats:
         """Return what each trade earned with its size after fees and slippage, in quote currency; NaN where there was none."""

@@ -288,17 +288,19 @@ def newest_signal(
         if isinstance(one, str):
             return say(speech, replace(nothing, why=one), now=now)
     heard = [one for one in said if not isinstance(one, str)]
-    together = average([one.probabilities for one in heard], weights=weights)[0]
-    farthest = max((one.drift for one in heard if one.drift is not None), key=lambda drift: abs(drift[1]), default=None)
+    return say(speech, _together(nothing, heard, weights), now=now, price=price)
+
+
+def _together(nothing: Moment, heard: "Sequence[_Heard]", weights: Sequence[float] | None) -> Moment:
+    """Return a moment with what several models say of it as one."""
     apart = widest([one.disagreement for one in heard])
-    moment = replace(
+    return replace(
         nothing,
         atr=heard[0].atr,
-        probabilities=together,
+        probabilities=average([one.probabilities for one in heard], weights=weights)[0],
         disagreement=None if apart is None else float(apart[0]),
-        drift=farthest,
+        drift=max((one.drift for one in heard if one.drift is not None), key=lambda drift: abs(drift[1]), default=None),
     )
-    return say(speech, moment, now=now, price=price)
 
 
 def _one_market(speakers: Sequence[Speaker], preset: Preset) -> tuple[str, Preset, Timing]:

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from crpbot.errors import CrpbotError
+from crpbot.model.plain import flat
 from crpbot.quality.metrics import Z_95
 from crpbot.quality.report import plain as read
 from crpbot.quality.report.html import comparison
@@ -207,17 +208,9 @@ def _recipe(house: House, entry: Entry) -> dict[str, str] | None:
     if RECIPE_NAME not in entry.files:
         return None
     try:
-        return dict(_flat("", tomllib.loads(house.registry.kept(entry, RECIPE_NAME).decode())))
+        return {key: str(value) for key, value in flat(tomllib.loads(house.registry.kept(entry, RECIPE_NAME).decode())).items()}
     except (CrpbotError, ValueError):
         return None
-
-
-def _flat(before: str, table: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    for name, value in table.items():
-        path = f"{before}.{name}" if before else name
-        found += _flat(path, value) if isinstance(value, dict) else [(path, str(value))]
-    return found
 
 
 def _two(request: Request, a: str, b: str) -> tuple[House, Entry, Entry]:

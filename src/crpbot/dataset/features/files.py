@@ -7,6 +7,7 @@ import polars as pl
 from crpbot.dataset.features.compute import Features
 from crpbot.disk import whole_file
 from crpbot.market.candles import Candles
+from crpbot.market.files import write_parquet
 
 
 def write_features(features: Features, candles: Candles, path: Path) -> None:
@@ -15,4 +16,4 @@ def write_features(features: Features, candles: Candles, path: Path) -> None:
     columns.update(zip(features.names, features.values.T, strict=True))
     frame = pl.DataFrame(columns).with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC")))
     with whole_file(path) as partial:
-        frame.write_parquet(partial)
+        write_parquet(frame, partial)

@@ -7,12 +7,13 @@ from typing import Any
 
 from crpbot.dataset.labels import NEUTRAL
 from crpbot.making.race.contenders import TOLD, Answer
-from crpbot.making.race.protocol import VERSION, digest
+from crpbot.making.race.protocol import VERSION
 from crpbot.making.race.race import RULE, Race, Ran, judge_of, versions
 from crpbot.making.race.score import Pair, Score
 from crpbot.market.candles import utc
 from crpbot.market.synthetic import HORIZON, MARKETS
 from crpbot.model.choices import MOST_TRIALS
+from crpbot.model.plain import digest
 from crpbot.model.recipe import Recipe
 from crpbot.quality.audit.worth import CHANCE, deflated
 from crpbot.quality.metrics import Mean

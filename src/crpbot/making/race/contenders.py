@@ -20,9 +20,10 @@ from crpbot.dataset.baselines import best_one_feature_rule
 from crpbot.dataset.labels import CLASSES
 from crpbot.dataset.splits import Split
 from crpbot.errors import TrainingError
-from crpbot.making.race.protocol import Ground, digest
+from crpbot.making.race.protocol import Ground
 from crpbot.market.candles import Candles
 from crpbot.model.calibration import fit_temperature, log_softmax
+from crpbot.model.plain import digest
 from crpbot.model.recipe import Recipe
 from crpbot.model.weights import Scaling
 from crpbot.quality.metrics import Floats, Ints, shares

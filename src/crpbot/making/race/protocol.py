@@ -7,11 +7,9 @@ contender is handed the candles of its fold and nothing after them.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,7 @@ from crpbot.dataset.splits import FEWEST_ROWS, Split
 from crpbot.errors import DatasetError, RecipeError
 from crpbot.making.model import cut_fold
 from crpbot.market.candles import Candles
+from crpbot.model.plain import digest
 from crpbot.model.recipe import Recipe
 from crpbot.quality.metrics import Ints, shares
 
@@ -221,8 +220,3 @@ def check_same_question(reference: Recipe, recipe: Recipe) -> None:
             f"every contender must have the features.max_gap_minutes of {reference.name}, found "
             f"{recipe.features.max_gap_minutes} in {recipe.name}, not {reference.features.max_gap_minutes}; correct it"
         )
-
-
-def digest(plain: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of plain values, whatever the order of their names."""
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

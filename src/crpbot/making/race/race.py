@@ -14,9 +14,10 @@ from crpbot.errors import CrpbotError
 from crpbot.making.pool import fitting, memory_of, run_tasks
 from crpbot.making.race.answers import pack, read
 from crpbot.making.race.contenders import Answer, Contender, compete, effort
-from crpbot.making.race.protocol import VERSION, Ground, Truth, check_folds, cut_ground, digest
+from crpbot.making.race.protocol import VERSION, Ground, Truth, check_folds, cut_ground
 from crpbot.making.race.score import Judge
 from crpbot.market.candles import Candles, utc
+from crpbot.model.plain import differences, digest
 from crpbot.model.recipe import Recipe
 from crpbot.model.training import Epoch
 from crpbot.quality.report.data import finite
@@ -182,21 +183,13 @@ def _check_same_race(race: Race, out: Path) -> None:
     if not file.is_file():
         return
     before, plain = _read(file), {**race.plain, "versions": versions()}
-    differs = [f"{where} was {was}, is {now}" for where, was, now in _differences(before, json.loads(json.dumps(plain)), "")]
+    other = differences(before, json.loads(json.dumps(plain)))
+    differs = [f"{where} was {_short(was)}, is {_short(now)}" for where, was, now in other]
     if differs:
         more = f", and {len(differs) - 3} more" if len(differs) > 3 else ""
         raise CrpbotError(
             f"{out} must be of this race, found another there: {'; '.join(differs[:3])}{more}; choose another --out"
         )
-
-
-def _differences(before: Any, now: Any, where: str) -> "list[tuple[str, str, str]]":  # noqa: ANN401
-    if isinstance(now, dict) and (before is None or isinstance(before, dict)):
-        before = before or {}
-        keys = [*before, *(key for key in now if key not in before)]
-        inside = [_differences(before.get(key), now.get(key), f"{where}.{key}" if where else key) for key in keys]
-        return [one for some in inside for one in some]
-    return [] if before == now else [(where, _short(before), _short(now))]
 
 
 def versions() -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crpbot.dataset.labels import CLASSES
 from crpbot.disk import whole_file
 from crpbot.market.candles import utc
+from crpbot.market.files import write_parquet
 from crpbot.quality.causes.cause import Cause
 from crpbot.quality.causes.find import find_causes
 from crpbot.quality.diagnosis import Diagnosis
@@ -64,7 +65,38 @@ class Judgement:
     def to_dict(self) -> dict[str, Any]:
         """Return `diagnosis.json` as plain types; a number that could not be measured is None."""
         d, m = self.diagnosis, self.diagnosis.metrics
-        numbers = {
+        origin = d.origin
+        plain = {
+            "format": FORMAT,
+            "model": asdict(d.model),
+            "data": {
+                "source": d.data.source,
+                "rows": d.data.rows,
+                "from": utc(d.data.first),
+                "to": utc(d.data.last),
+                "sha256": d.data.sha256,
+                "out_of_sample": d.data.out_of_sample,
+            },
+            "repairs": [asdict(repair) for repair in d.checkpoint.repairs] if d.checkpoint else [],
+            "dropped": None if origin is None else dict(origin.dropped),
+            "label": asdict(d.label),
+            "gate_table": self.verdict.table,
+            "metrics": self._numbers(),
+            "regimes": [asdict(regime) for regime in m.regimes],
+            "selective": None if d.selective is None else asdict(d.selective),
+            "causes": [cause.to_dict() for cause in self.causes],
+            "gates": [asdict(result) for result in self.verdict.results],
+            "targets": [asdict(result) for result in self.targets.results],
+            "passed": self.verdict.passed,
+            "words": self._words(),
+            "curves": self.curves.to_dict(self.history),
+        }
+        return finite(plain)  # type: ignore[no-any-return]
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return what was measured, by name."""
+        m, rule = self.diagnosis.metrics, self.diagnosis.rule
+        return {
             "rows": m.rows,
             "effective_rows": m.effective_rows,
             "logit_min": m.logit_min,
@@ -96,37 +128,10 @@ class Judgement:
             "over_majority": None if m.over_majority is None else asdict(m.over_majority),
             "one_feature_accuracy": m.rule_accuracy,
             "over_one_feature": None if m.over_rule is None else asdict(m.over_rule),
-            "one_feature_rule": None if d.rule is None else str(d.rule),
+            "one_feature_rule": None if rule is None else str(rule),
             "normalizer_ratio": m.normalizer_ratio,
             "disagreement_mean": m.disagreement_mean,
         }
-        origin = d.origin
-        plain = {
-            "format": FORMAT,
-            "model": asdict(d.model),
-            "data": {
-                "source": d.data.source,
-                "rows": d.data.rows,
-                "from": utc(d.data.first),
-                "to": utc(d.data.last),
-                "sha256": d.data.sha256,
-                "out_of_sample": d.data.out_of_sample,
-            },
-            "repairs": [asdict(repair) for repair in d.checkpoint.repairs] if d.checkpoint else [],
-            "dropped": None if origin is None else dict(origin.dropped),
-            "label": asdict(d.label),
-            "gate_table": self.verdict.table,
-            "metrics": numbers,
-            "regimes": [asdict(regime) for regime in m.regimes],
-            "selective": None if d.selective is None else asdict(d.selective),
-            "causes": [cause.to_dict() for cause in self.causes],
-            "gates": [asdict(result) for result in self.verdict.results],
-            "targets": [asdict(result) for result in self.targets.results],
-            "passed": self.verdict.passed,
-            "words": self._words(),
-            "curves": self.curves.to_dict(self.history),
-        }
-        return finite(plain)  # type: ignore[no-any-return]
 
     def _words(self) -> dict[str, Any]:
         """Return the sentences and the rows of the tables, so that whoever draws a report later says the same."""
@@ -171,7 +176,7 @@ def write_predictions(judged: Judged, path: Path) -> None:
         }
     ).with_columns(pl.col("time").cast(pl.Datetime("ms", "UTC")))
     with whole_file(path) as partial:
-        frame.write_parquet(partial)
+        write_parquet(frame, partial)
 
 
 def finite(value: Any) -> Any:  # noqa: ANN401

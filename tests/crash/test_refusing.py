@@ -1,0 +1,41 @@
+"""A disk that is full, or a folder that may only be read, is told in one line that names the file; nothing is half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="it forks, and limits the fork")]
+NAMES = ("candles-import", "candles-export", "features", "train", "diagnose-json", "diagnose-rows", "promote", "journal")
+"""Commands, each of which writes another way; the others are tried by night."""
+
+
+@cache
+def answers() -> dict[tuple[str, str], dict]:
+    script = Path(__file__).with_name("refusing.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script, *NAMES], capture_output=True, text=True, check=False, env=environment, timeout=600
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {one["name"] for one in found} == set(NAMES), done.stderr[-2_000:]
+    return {(one["name"], one["way"]): one for one in found}
+
+
+@pytest.mark.parametrize("way", ["full", "read-only", "small-disk"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_cannot_be_written_is_one_line_with_the_file_and_changes_nothing(name: str, way: str) -> None:
+    found = answers().get((name, way))
+    if found is None or found.get("skipped"):
+        pytest.skip("this command writes into the home alone, or nothing may be mounted here")
+    assert found["code"] == 2, found["said"]
+    (line,) = found["said"]
+    assert line.startswith("error: ")
+    assert "out/" in line or "/home/" in line
+    assert "check" in line or "is the disk full" in line
+    assert not found["new"]
+    assert not found["changed"]
