@@ -34,6 +34,16 @@ def test_the_requirements_are_those_of_the_project() -> None:
     assert image.REQUIREMENTS.read_text() == image.requirements()
 
 
+def test_the_image_knows_the_version_that_it_was_told(tmp_path: Path) -> None:
+    """Git is not sent to whoever builds it."""
+    (tmp_path / "crpbot").mkdir()
+    for name in ("__init__.py", "version.py"):
+        (tmp_path / "crpbot" / name).write_text((ROOT / "src" / "crpbot" / name).read_text())
+    image.main(["trim", str(tmp_path), "1.2.3"])
+    done = alone(tmp_path, "-c", "import crpbot; print(crpbot.__version__)")
+    assert (done.returncode, done.stdout) == (0, "1.2.3\n"), done.stderr
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if sys.version_info[:2] != (3, 11) or sys.platform != "linux":
