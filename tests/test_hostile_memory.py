@@ -64,7 +64,7 @@ def test_bombs_are_refused_under_one_gibibyte(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     ledger.write_text(json.dumps({"format": "crpbot.ledger/1"}) + "\n" + "[" * 500_000 + "\n")
     asked = {
-        "candles": [one_line, parquet], "foreign": [zeros(tmp_path / "BTC-USD.zip", 1_100 * 2**20), gz, one_line],
+        "candles": [one_line, parquet], "foreign": [zeros(tmp_path / "BTC-USD.zip", 600 * 2**20), gz, one_line],
         "model": [model, zeros(tmp_path / "m.pt", 300 * 2**20)], "scaler": [deep], "recipe": [recipe], "ledger": [ledger],
     }  # fmt: skip
     words = [f"{kind}={path}" for kind, paths in asked.items() for path in paths]

@@ -145,7 +145,7 @@ def guided(name: str, seconds: float, *, first: int) -> int:
     """Let atheris guide the damage by the lines of ours that it reaches; it ends at its first finding."""
     import atheris
 
-    with atheris.instrument_imports(include=["crpbot"], enable_loader_override=False):
+    with atheris.instrument_imports(include=["crpbot"]):
         from fuzz.damage import damaged
         from fuzz.targets import TARGETS
 
@@ -154,13 +154,16 @@ def guided(name: str, seconds: float, *, first: int) -> int:
     for seed in seeds:
         broken(target.take, seed)
     tried, seen = 0, dict[str, Path]()
-    corpus = FOUND / f".corpus-{name}"
+    corpus, until = FOUND / f".corpus-{name}", time.monotonic() + seconds
     for seed in seeds:
         keep(corpus.name, seed)
 
     def take(content: bytes) -> None:
         nonlocal tried
         tried += 1
+        if time.monotonic() > until:  # libFuzzer would end the process without a word
+            print(f"{name}: {tried:,} files, {len(seen)} findings, guided", flush=True)
+            os._exit(bool(seen))
         rule = broken(target.take, content)
         if rule and place_of(rule) not in seen:
             short = shortened(target.take, content, until=time.monotonic() + 20)
@@ -173,35 +176,27 @@ def guided(name: str, seconds: float, *, first: int) -> int:
         return damaged(content, number, target.kind)[:most]
 
     most = max(65_536, 2 * max(map(len, seeds)))
-    words = [f"-max_total_time={int(seconds)}", f"-max_len={most}", f"-seed={first + 1}", "-timeout=60", "-rss_limit_mb=8192"]
+    words = [f"-max_len={most}", f"-seed={first + 1}", "-timeout=60", "-rss_limit_mb=8192"]
     atheris.Setup([sys.argv[0], *words, "-verbosity=0", str(corpus)], take, custom_mutator=mutate)
 
-    def report() -> None:
-        print(f"{name}: {tried:,} files, {len(seen)} findings, guided", flush=True)
-        sys.stdout.flush()
-        os._exit(bool(seen))
-
-    import atexit
-
-    atexit.register(report)  # libFuzzer ends the process itself
     atheris.Fuzz()
-    return len(seen)
+    return 1  # it does not come back
 
 
 def main() -> int:
     """Run each target in a process of its own, one after another."""
-    from fuzz.targets import TARGETS
-
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}; all by default")
+    parser.add_argument("targets", nargs="*", help="names in targets.py; all by default")
     parser.add_argument("--seconds", type=float, default=600.0, help="for each target")
     parser.add_argument("--first", type=int, default=1_000, help="number of the first damage; others try others")
     parser.add_argument("--plain", action="store_true", help="without atheris, also where it is installed")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.here:
+    if given.here:  # nothing of ours is imported yet: atheris has to see that
         way = search if given.plain or find_spec("atheris") is None else guided
         return way(given.targets[0], given.seconds, first=given.first) > 0
+    from fuzz.targets import TARGETS
+
     code = 0
     for name in given.targets or TARGETS:
         words = ["--here", "--seconds", str(given.seconds), "--first", str(given.first), *["--plain"] * given.plain]

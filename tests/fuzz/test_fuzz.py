@@ -23,8 +23,8 @@ def test_good_files_are_taken(name: str) -> None:
     """Else the damage would be done to what is refused at the door."""
     assert seeds(name)
     for content in seeds(name):
-        broken(TARGETS[name].take, content)  # what is made once is made now
-        assert broken(TARGETS[name].take, content) == ""
+        found = broken(TARGETS[name].take, content)
+        assert found == "" or (found.startswith("seconds") and broken(TARGETS[name].take, content) == "")  # the first imports
 
 
 @pytest.mark.parametrize("case", sorted(KEPT.glob("*/*.b64")), ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -137,6 +137,7 @@ def read_frame(path: Path) -> "pl.DataFrame":
         raise CandleError(f"a table must be a regular file, found a pipe at {path}; write what comes out of it to a file")
     try:
         if path.suffix == ".csv":
+            _check_lines(path)
             return pl.read_csv(path, infer_schema_length=None)
         rows = pl.scan_parquet(path).select(pl.len()).collect().item()
         if rows > MOST_ROWS:  # a file of some kilobytes can say that it holds any number of them
@@ -145,6 +146,14 @@ def read_frame(path: Path) -> "pl.DataFrame":
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # some damage makes it panic
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CandleError(f"{path} must be readable as {path.suffix[1:]}: {reason}; check the file") from None
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse a line of a mebibyte or more: Polars holds it many times over, and ends the process where memory is short."""
+    with path.open("rb") as file:
+        while len(chunk := file.read(2**20)) == 2**20:
+            if b"\n" not in chunk:
+                raise CandleError(f"{path} must have one row a line, found a line of a mebibyte; check the file")
 
 
 def milliseconds(time: "pl.Series") -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -27,7 +27,7 @@ from crpbot.market.files import COLUMNS, MOST_ROWS, SYMBOL, check_symbol, frame_
 
 MOST_BYTES = 2 * 2**30
 """Of a file, and of what it unpacks to."""
-_CHUNK, _FEWEST_STEPS = 2**20, 5  # steps from candle to candle, before they tell how long one is
+_CHUNK, _FEWEST_STEPS = 2**20, 5  # so many steps tell how long a candle is
 
 _KLINE = (
     *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count"),
@@ -202,8 +202,8 @@ def _json(text: bytes) -> _Table:
             "JSON must be a list of candles [milliseconds, open, high, low, close, volume], "
             f"found {text[:60].decode(errors='replace')!r}; convert it"
         )
-    lines = flat[2:-2].replace(b"],[", b"\n")
-    return _Table(_KLINE[:columns], partial(_select_text, lines, columns, ","), in_milliseconds=True)
+    select = partial(_select_text, flat[2:-2].replace(b"],[", b"\n"), columns, ",")
+    return _Table(_KLINE[:columns], select, in_milliseconds=True)
 
 
 def _csv(text: bytes) -> _Table:
@@ -268,8 +268,7 @@ def _symbol_of(table: _Table, path: Path, given: str | None) -> str:
     places = _places(table.names, _SYMBOLS)
     column = table.select(places[:1]).to_series().alias("symbol") if places else pl.Series()
     if isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)) and column.null_count() < len(column):
-        column = column.cast(pl.String)
-        first = str(column.drop_nulls()[0])
+        first = str((column := column.cast(pl.String)).drop_nulls()[0])
         _forbid(column, column != first, f"must be {first!r} as in the first row")
         written = _symbol_in(first)
         if written is not None and said is not None and written != said:

@@ -133,7 +133,7 @@ class _Kept(StaticFiles):
 
 
 def _answer(request: Request, status: int, words: str) -> Response:
-    if request.scope["path"].startswith(("/api", "/openapi")):
+    if request.url.path.startswith(("/api", "/openapi")):
         return JSONResponse({"error": words}, status)
     return render(request, "error.html", status=status, code=status, words=words)
 

@@ -62,9 +62,7 @@ async def enter(
         return render(request, "login.html", status=403, wrong="That is not the token.")
     await run_in_threadpool(note, request, "login", "let in")
     answer = RedirectResponse("/", 303)
-    answer.headers["Set-Cookie"] = cookie_words(
-        doorman.cookie(visitor), request.headers, secure=request.scope["scheme"] == "https"
-    )
+    answer.headers["Set-Cookie"] = cookie_words(doorman.cookie(visitor), request.headers, secure=request.url.scheme == "https")
     return answer
 
 

@@ -51,7 +51,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
         .get_template(template)
         .render(
             **values,
-            here=request.scope["path"],
+            here=request.url.path,
             navigation=NAVIGATION,
             visitor=visitor,
             can_login=request.app.state.doorman.has_token,

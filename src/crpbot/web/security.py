@@ -218,6 +218,11 @@ class Door:
             words = f"the headers of a request may have {MOST_HEAD:,} bytes, found more; delete the cookies of this address"
             await _no(scope, 431, words)(scope, receive, send)
             return
+        if not scope["query_string"].isascii():  # the libraries below would stumble over it
+            await _no(scope, 400, "what follows the ? of an address must be percent-encoded, found other bytes")(
+                scope, receive, send
+            )
+            return
         headers, path = Headers(scope=scope), scope["path"]
         address = scope["client"][0] if scope["client"] else ""
         visitor = self._doorman.visitor(headers, address)
