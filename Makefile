@@ -21,7 +21,7 @@ endif
 # The tests start a hundred interpreters: what one has compiled, the others need not, even where the shell says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test check lint bench docs dist wheel-test lowest resolve nightly clean
+.PHONY: setup run test tests check lint bench docs dist wheel-test lowest resolve nightly clean
 
 setup: $(VENV)/.done ## make .venv with crpbot and its extras
 
@@ -35,7 +35,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 run: setup ## the main job on the bundled real candles
 	$(BIN)/crpbot run
 
-test: setup lint ## everything CI runs
+test: setup ## everything CI runs
+	$(MAKE) --no-print-directory -j 2 lint tests
+
+tests: setup # beside `lint`: mypy alone would leave a core idle
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## the inner loop, under 30 seconds

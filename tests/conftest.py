@@ -43,13 +43,16 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "candles"
 
 LONGEST = (
     "live/test_week",
-    "cloud/test_machine",
-    "cli/test_audit",
-    "test_image",
+    "making/test_jobs",
     "cloud/test_commands",
-    "cloud/test_worker",
-    "test_truth",
     "web/test_story",
+    "cli/test_audit",
+    "cloud/test_machine",
+    "quality/test_causes",
+    "test_image",
+    "test_truth",
+    "cloud/test_worker",
+    "quality/test_repair",
 )
 """Files that take minutes; they come first, since a file is done by one worker and the other one would wait for it in the end."""
 

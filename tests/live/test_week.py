@@ -70,7 +70,7 @@ def test_a_week_with_faults_and_kills_says_exactly_what_the_batch_path_says(cand
         house.absent = {("BTC-USD", time_) for time_ in absent}
         house.late = {("BTC-USD", time_): by for time_, by in late.items()}
         child = start(home, house)
-        for moment in sorted(chance.sample(range(begin + 400 * MINUTE, end - 600 * MINUTE, MINUTE), KILLS)):
+        for moment in sorted(chance.sample(range(begin + 400 * MINUTE, end - 1_000 * MINUTE, MINUTE), KILLS)):
             for _ in until(child, house, moment):
                 child.send_signal(signal.SIGKILL)
                 child.wait()
