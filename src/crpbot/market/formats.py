@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +22,8 @@ from numpy.typing import NDArray
 from crpbot.disk import whole_file
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
-from crpbot.market.files import COLUMNS, MOST_ROWS, SYMBOL, check_symbol, frame_of, milliseconds, write_candles
+from crpbot.market.files import COLUMNS, MOST_ROWS, frame_of, milliseconds, write_candles
+from crpbot.market.naming import market_in, market_of
 
 MOST_BYTES = 2 * 2**30
 """Of a file, and of what it unpacks to."""
@@ -40,16 +40,6 @@ _TIMES = (
 )
 """Names of the open time, the most exact first; a pandas index has the last ones."""
 _SYMBOLS = ("symbol", "pair", "ticker", "instrument", "market")
-_DOLLARS = frozenset({"USD", "USDT", "USDC", "BUSD"})
-_CASH = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD", "EUR", "GBP", "JPY", "BRL", "AUD", "CHF", "KRW")
-_COINS = ("BTC", "ETH", "BNB")
-_KNOWN = frozenset({*_COINS, "SOL", "XRP", "ADA", "DOGE", "LTC", "DOT", "BCH", "TRX", "LINK", "AVAX", "SHIB", "ARB", "BAT"})
-"""Coins that settle whether BNBUSD is BNB in USD or BN in BUSD."""
-_NO_COIN = re.compile(
-    r"\d*|\d+(S|M|H|D|W|MO|MIN)|BINANCE(US)?|BITFINEX|BITMEX|BITSTAMP|BYBIT|COINBASE|CRYPTOCOM|DERIBIT|FTX|GATE(IO)?|GEMINI|HUOBI|KRAKEN"
-    r"|KUCOIN|MEXC|OKE?X|POLONIEX|CANDLES|CRYPTO|DATA|EXPORT|FUTURES|HISTORY|KLINES|MINUTE|HOUR|DAY|OHLCV?|PERP|PRICES?|SPOT|SWAP"
-)
-"""Words in the names of files that would read as a coin before a quote."""
 _ROW = r"^row (\d+)"  # the beginning of an error about one
 _NUMBER = re.compile(r"\s*[-+]?[\d.]+([eE][-+]?\d+)?\s*")
 
@@ -113,7 +103,7 @@ def write_foreign(candles: Candles, path: Path, *, symbol: str) -> None:
     writer = next((writer for suffix, writer in _WRITERS.items() if path.name.lower().endswith(suffix)), None)
     if writer is None:
         raise CandleError(f"an export must end with {', '.join(_WRITERS)}, found {path}; choose one of these")
-    ours, named = _checked(symbol), _symbol_in(path.name)
+    ours, named = market_of(symbol), market_in(path.name)
     if named not in {None, ours}:
         raise CandleError(f"{path} must be named after {ours}, and says {named}; choose another name")
     if not len(candles):
@@ -264,44 +254,19 @@ def _places(names: Sequence[str], aliases: Sequence[str]) -> list[int]:
 
 
 def _symbol_of(table: _Table, path: Path, given: str | None) -> str:
-    said = _checked(given) if given is not None else _symbol_in(path.name)
+    said = market_of(given) if given is not None else market_in(path.name)
     places = _places(table.names, _SYMBOLS)
     column = table.select(places[:1]).to_series().alias("symbol") if places else pl.Series()
     if isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)) and column.null_count() < len(column):
         first = str((column := column.cast(pl.String)).drop_nulls()[0])
         _forbid(column, column != first, f"must be {first!r} as in the first row")
-        written = _symbol_in(first)
+        written = market_in(first)
         if written is not None and said is not None and written != said:
             raise CandleError(f"its candles must be of {said}, and its rows say {first!r}; correct --symbol or the name")
         said = said or written
     if said is None:
         raise CandleError("candles must belong to a symbol, found none in the name of the file or in it; say which with --symbol")
     return said
-
-
-def _checked(symbol: str) -> str:
-    return _dashed(*symbol.split("-")) if SYMBOL.fullmatch(symbol) else check_symbol(_symbol_in(symbol) or symbol)
-
-
-def _dashed(base: str, quote: str) -> str:
-    return f"{base}-{'USD' if quote in _DOLLARS else quote}"
-
-
-def _symbol_in(text: str) -> str | None:
-    """Return the one symbol that a text says, dollars before coins, two words before one; None when there is none, or several."""
-    words = [word for word in re.split(r"[^A-Z0-9]+", text.upper()) if not _NO_COIN.fullmatch(word)]
-    for quotes, shortest in ((_CASH, 2), (_COINS, 3)):
-        split = {_dashed(base, quote) for base, quote in pairwise(words) if quote in quotes and base != quote}
-        several = split or set().union(*(_split(word, quotes, shortest) for word in words))
-        if several:
-            return several.pop() if len(several) == 1 else None
-    return None
-
-
-def _split(word: str, quotes: Sequence[str], shortest: int) -> set[str]:
-    ends = [quote for quote in quotes if word.endswith(quote) and word not in (*_CASH, *_COINS)]
-    fits = [(word.removesuffix(end), end) for end in ends if len(word) - len(end) >= shortest]
-    return {_dashed(*fit) for fit in [fit for fit in fits if fit[0] in _KNOWN] or fits}
 
 
 def _candles(table: _Table, frame: pl.DataFrame) -> Candles:
