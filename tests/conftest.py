@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
+
+# Hypothesis also draws numbers that it finds in the source of whatever happens to be loaded: without that, the same examples are
+# drawn whichever files a worker has run before.
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 settings.register_profile(
     "house",

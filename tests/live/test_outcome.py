@@ -190,7 +190,7 @@ def test_a_known_gap_decides_like_the_candle_after_it(case: Case, data: st.DataO
 def test_the_drawn_cases_reach_every_end_with_and_without_a_label() -> None:
     seen: set[tuple[str, bool]] = set()
 
-    @settings(max_examples=40)
+    @settings(max_examples=80)
     @given(case=cases())
     def collect(case: Case) -> None:
         for i in range(len(case.rows)):
