@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="it forks, and looks into /proc")]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-KILLS = {"state": 30, "lake": 32, "registry": 50, "journal": 50, "tables": 37, "deliver": 8}
+KILLS = {"state": 30, "lake": 32, "registry": 50, "journal": 50, "tables": 37, "deliver": 3}
 """Of each operation that is quick; by night, each of them and of the slow ones is killed at every point."""
 
 

@@ -194,7 +194,9 @@ def main() -> int:
     given = parser.parse_args()
     if given.here:  # nothing of ours is imported yet: atheris has to see that
         way = search if given.plain or find_spec("atheris") is None else guided
-        return way(given.targets[0], given.seconds, first=given.first) > 0
+        code = way(given.targets[0], given.seconds, first=given.first) > 0
+        sys.stdout.flush()
+        os._exit(code)  # threads of libraries may wait for ever
     from fuzz.targets import TARGETS
 
     code = 0
