@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.features import market, named
-from benchmarks.measuring import ROOT, Call, Scale, costs, in_turns, timed
+from benchmarks.measuring import ROOT, Call, Scale, costs, in_turns
 from benchmarks.results import Row
 from crpbot.market.candles import Candles
 from crpbot.signals.backtest import About, Terms, follow_signals
@@ -75,9 +75,9 @@ def following(name: str, path: str, rows: int, signals: int) -> dict[str, Any]:
         (int(t), make_plan("LONG" if s > 0 else "SHORT", center=float(c), atr=float(a), price=float(c), preset=ATR_PRESET))
         for t, s, c, a in list(zip(at, sign, close, atr, strict=True))[: LOOPED[name]]
     ]
-    seconds, ends = timed(lambda: FOLLOWERS[name](candles, few))
+    found, ends = costs(lambda: FOLLOWERS[name](candles, few), times=3)
     alike = sum(end == (OUTCOMES[ours.outcome[i]], ours.exit_row[i]) for i, end in enumerate(ends))
-    return {"plans_per_second": len(few) / seconds, "note": f"{len(few):,} plans, {len(few) - alike} end otherwise"}
+    return {"plans_per_second": len(few) / found["seconds"], "note": f"{len(few):,} plans, {len(few) - alike} end otherwise"}
 
 
 Plan = tuple[int, OrderPlan]

@@ -27,10 +27,10 @@ def once(name: str) -> dict[str, float]:
     return {"seconds": min(seconds)}
 
 
-def importing(module: str) -> dict[str, float]:
-    """Return seconds and MiB of importing one module."""
+def importing(modules: Sequence[str]) -> dict[str, float]:
+    """Return seconds and MiB of importing modules."""
     before = peak(anew=True)
-    seconds, _ = timed(lambda: importlib.import_module(module))
+    seconds, _ = timed(lambda: [importlib.import_module(module) for module in modules])
     return {"seconds": seconds, "mib": peak() - before}
 
 
@@ -79,10 +79,15 @@ def measure(scale: Scale) -> Iterator[Row]:
         ours=over(turns.figure("crpbot", "seconds"), turns.figure("bare Python", "seconds")),
         budget=Budget(text="at most 27 times a bare Python", limit=27.0),
     )
-    modules = {"crpbot": "crpbot.factory", "polars": "polars", "pandas": "pandas", "torch": "torch"}
-    calls = {name: Call(function="start:importing", arguments={"module": module}) for name, module in modules.items()}
+    modules = {
+        "crpbot": ("crpbot.factory", "polars", "onnxruntime"),
+        "polars": ("polars",),
+        "pandas": ("pandas",),
+        "torch": ("torch",),
+    }
+    calls = {name: Call(function="start:importing", arguments={"modules": some}) for name, some in modules.items()}
     turns = in_turns(calls, scale.rounds)
-    why = "numpy comes with ours, and not with polars"
+    why = "numpy and onnxruntime come with ours, and not with polars"
     yield turns.row("seconds", "importing it, for crpbot what diagnosing and signals need", "s", why=why)
     yield turns.row("mib", "importing it, for crpbot what diagnosing and signals need", "MiB", what="extra memory", why=why)
     extras = {"crpbot": "", "with `train`": "train"}

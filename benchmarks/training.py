@@ -168,6 +168,8 @@ LOOPS: Mapping[str, Callable[[Rows, Rows, int, int], Trained]] = {
     "crpbot": ours,
 }
 
+THREE = {"crpbot": "three symbols", "DataLoader": "DataLoader, three likewise"}
+
 
 def fit(name: str, file: str, batch: int, epochs: int) -> dict[str, float]:
     """Return rows per second, loss and extra MiB of one contender; its rows come from a file: none pays for making them."""
@@ -179,11 +181,11 @@ def fit(name: str, file: str, batch: int, epochs: int) -> dict[str, float]:
     return {"rows_per_second": len(training.y) * epochs / seconds, "loss": loss, "mib": peak() - before}
 
 
-def three(rows: int, batch: int, epochs: int) -> dict[str, float]:
-    """Return rows per second of ours for three symbols, as many side by side as there are processors."""
+def three(name: str, rows: int, batch: int, epochs: int) -> dict[str, float]:
+    """Return rows per second of one contender for three symbols, as many side by side as there are processors."""
     workers = min(len(SYMBOLS), os.cpu_count() or 1)
     with get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        spans = pool.starmap(one_of_three, [(symbol, rows, batch, epochs) for symbol in SYMBOLS], chunksize=1)
+        spans = pool.starmap(one_of_three, [(name, symbol, rows, batch, epochs) for symbol in SYMBOLS], chunksize=1)
     seconds = sum(max(end for _, end in group) - min(start for start, _ in group) for group in waves(spans))
     return {"rows_per_second": len(SYMBOLS) * rows * epochs / seconds}
 
@@ -199,12 +201,12 @@ def waves(spans: list[tuple[float, float]]) -> list[list[tuple[float, float]]]:
     return groups
 
 
-def one_of_three(symbol: str, rows: int, batch: int, epochs: int) -> tuple[float, float]:
+def one_of_three(name: str, symbol: str, rows: int, batch: int, epochs: int) -> tuple[float, float]:
     """Train one symbol; return when that began and ended."""
     torch.set_num_threads(1)
     training, held = rows_of(symbol, rows)
     start = time.monotonic()
-    ours(training, held, batch, epochs)
+    LOOPS[name](training, held, batch, epochs)
     return start, time.monotonic()
 
 
@@ -235,8 +237,10 @@ def measure(scale: Scale) -> Iterator[Row]:
         for batch in BATCHES:
             given = {"file": str(file), "batch": batch, "epochs": epochs}
             calls = {name: Call(function="training:fit", arguments={"name": name, **given}) for name in LOOPS}
-            three_of_them = Call(function="training:three", arguments={"rows": rows, "batch": batch, "epochs": epochs})
-            yield from compared(in_turns({**calls, "three symbols": three_of_them}, scale.rounds), batch, rate, data)
+            for name, words in THREE.items():
+                asked = {"name": name, "rows": rows, "batch": batch, "epochs": epochs}
+                calls[words] = Call(function="training:three", arguments=asked)
+            yield from compared(in_turns(calls, scale.rounds), batch, rate, data)
 
 
 def compared(turns: Turns, batch: int, rate: float, data: str) -> Iterator[Row]:
@@ -252,8 +256,9 @@ def compared(turns: Turns, batch: int, rate: float, data: str) -> Iterator[Row]:
     said = f" ({max(share.values) * OPERATIONS / rate:.0%} of this machine's best matrix product)" if share.values else ""
     given = {"better": "more", "others": loops, "data": data}
     yield turns.row("rows_per_second", f"{work}, one symbol{said}", "rows/s", budget=one, **given)
-    work_of_three = f"{work}, three symbols side by side; the others one"
-    yield turns.row("rows_per_second", work_of_three, "rows/s", ours="three symbols", budget=three_of_them, **given)
+    given |= {"others": [THREE["DataLoader"], "DataLoader"]}
+    side_by_side = f"{work}, three symbols side by side"
+    yield turns.row("rows_per_second", side_by_side, "rows/s", ours=THREE["crpbot"], budget=three_of_them, **given)
     given = {"others": loops, "data": data}
     yield turns.row(
         "loss", f"{work}: the same is learned", "nats", what="the recipe's loss on later rows", better="same", **given

@@ -40,6 +40,12 @@ def roomy(place: Path) -> bool:
     return shutil.disk_usage(place).free > 4 * 2**30 and not os.statvfs(place).f_flag & os.ST_NOEXEC
 
 
+for pool in (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+):  # two workers with two threads each wait for one another: ten times as long
+    os.environ.setdefault(pool, "1")
+
 if "TMPDIR" not in os.environ and roomy(MEMORY):  # xdist's workers and whatever the tests start inherit it
     os.environ["TMPDIR"] = str(MEMORY)
     tempfile.tempdir = None
