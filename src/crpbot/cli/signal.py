@@ -19,7 +19,7 @@ from crpbot.cli.options import (
     now,
     preset_named,
 )
-from crpbot.errors import CandleError, CrpbotError
+from crpbot.errors import CandleError, CrpbotError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,12 @@ def command(
     for symbol, why in sorted(missing.items()):
         typer.echo(f"{symbol}: no signal, since {why}", err=True)
     if not signals:
-        typer.echo("no signal: no model may speak; `crpbot run` or `crpbot promote` first", err=True)
+        where = printable(str(home_folder(home)))
+        typer.echo(
+            f"no signal: no model may speak in {where}; name the folder that `crpbot run` filled with --home, "
+            "or `crpbot promote` one",
+            err=True,
+        )
         raise typer.Exit(1)
 
 

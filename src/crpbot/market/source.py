@@ -90,7 +90,7 @@ def open_source(text: str | None, *, symbols: Sequence[str] = (), seed: int = 0)
         if len(symbols) != 1:
             raise CandleError(
                 f"the candles in {text} must belong to a symbol, found none in its name; "
-                "rename it to BTC-USD.csv, or say which with --symbol"
+                "rename it to BTC-USD.csv, or say which with --symbol or --symbols"
             )
         files = {symbols[0]: files[""]}
     return Source("file", text, {name: partial(read_candles, file) for name, file in files.items()})
