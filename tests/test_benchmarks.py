@@ -159,7 +159,7 @@ def test_a_contender_that_fails_is_asked_no_more_and_the_others_go_on(monkeypatc
 
 @pytest.mark.slow
 def test_a_process_of_its_own_answers_or_says_in_one_line_why_not() -> None:
-    there, missing = (Call(function="start:importing", arguments={"module": name}) for name in ("colorsys", "nothing_at_all"))
+    there, missing = (Call(function="start:importing", arguments={"modules": [name]}) for name in ("colorsys", "nothing_at_all"))
     assert measuring.ask(there)["seconds"] >= 0
     with pytest.raises(RuntimeError, match=r"No module named 'nothing_at_all'$"):
         measuring.ask(missing)

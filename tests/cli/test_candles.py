@@ -59,6 +59,20 @@ def test_foreign_files_come_in_and_go_out_as_they_were(tmp_path: Path) -> None:
     assert np.diff(read_candles(tmp_path / "quarter.parquet").time).max() == 15 * MINUTE
 
 
+def test_an_import_says_what_is_missing_and_where_to_go_on(tmp_path: Path) -> None:
+    frame = pl.DataFrame({name: getattr(MARKET, name) for name in ("time", "open", "high", "low", "close", "volume")})
+    twice = pl.concat([frame[:700], frame[703:], frame[800:801]])
+    twice.with_columns(pl.col("time") // 1_000).rename({"time": "timestamp"}).write_csv(tmp_path / "BTC-USD.csv")
+    refused = crpbot("candles", "check", tmp_path / "BTC-USD.csv")
+    assert (refused.returncode, "`crpbot candles import FILE`" in refused.stderr) == (2, True)
+    lake = tmp_path / "lake"
+    done = crpbot("candles", "import", tmp_path / "BTC-USD.csv", "--lake", lake)
+    assert done.stdout.splitlines() == [
+        "BTC-USD: 1,997 candles of BTC-USD.csv, minutes missing between them: 3",
+        f"in the lake: use it with --candles {lake}",
+    ]
+
+
 def test_an_impossible_candle_is_named_by_row_and_rule_and_the_lake_stays(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     Lake(lake).add("BTC-USD", MARKET[:500], venue="here")

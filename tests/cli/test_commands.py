@@ -224,7 +224,7 @@ def test_strict_makes_a_refusal_an_exit_code(place: Path) -> None:
     ("words", "error"),
     [
         (["train", "--recipe", "v9", "--symbol", "BTC-USD", "--out", "x"], "a recipe must be one of"),
-        (["train", "--symbol", "DOGE-USD", "--out", "x"], "must have candles of DOGE-USD"),
+        (["train", "--symbol", "DOGE-USD", "--out", "x"], "or name candles of your own with --candles FILE"),
         (["train", "--symbol", "BTC-USD", "--candles", "none", "--out", "x"], "found nothing at none"),
         (["run", "--candles", "synthetic:moon"], "random-walk, volatile, planted-edge"),
         (["run", "--candles", "synthetic:level-noise:100", "--symbols", "BTC-USD", "--out", "x"], "at least 100 rows"),

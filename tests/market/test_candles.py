@@ -81,7 +81,7 @@ def test_every_usual_notation_of_time_is_read(tmp_path: Path, form: str) -> None
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("1700000040,1,2,0.5,1.5,3", "looks like seconds"),
+        ("1700000040,1,2,0.5,1.5,3", "looks like seconds; convert it, or let `crpbot candles import FILE`"),
         ("1700000040000000,1,2,0.5,1.5,3", "looks like micro- or nanoseconds"),
         ("99999999999999999999,1,2,0.5,1.5,3", "row 0: time must be in milliseconds"),
         ("yesterday,1,2,0.5,1.5,3", "row 0: time must be a UTC timestamp"),

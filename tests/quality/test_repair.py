@@ -95,6 +95,23 @@ def test_a_scaler_that_is_brought_is_a_repair(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("brought", [False, True])
+def test_a_lost_scaler_of_a_network_that_was_trained_on_balanced_classes_is_found_and_comes_back(
+    tmp_path: Path, *, brought: bool
+) -> None:
+    """As many rows of each class in training make it say NEUTRAL too often: even with its scaler its log loss is no sound one."""
+    payload = dict(damaged(model(), FAULT["the scaler is dropped"], (torch.zeros(0), torch.zeros(0))))
+    network = payload["model_state_dict"]
+    payload["model_state_dict"] = {**network, "fc4.bias": network["fc4.bias"] + torch.tensor([0.0, 6.0, 0.0])}
+    torch.save(payload, tmp_path / "broken.pt")
+    np.savez(tmp_path / "s.npz", mean=model().network.normalizer.mean, scale=model().network.normalizer.scale)
+    scaler = tmp_path / "s.npz" if brought else None
+    repaired = repair(tmp_path / "broken.pt", market(), out=tmp_path / "fixed.pt", source="file", scaler=scaler)
+    assert [one.cause for one in repaired.done] == ["lost-normalizer", *(["class-bias"] if brought else [])]
+    fixed = diagnose(tmp_path / "fixed.pt", market(), source="file")
+    assert fixed.diagnosis.metrics.accuracy == pytest.approx(0.70, abs=0.03)
+
+
 def test_a_scaler_that_does_not_help_is_no_repair(tmp_path: Path) -> None:
     path = written(model("v6"), tmp_path)  # trained raw: no scaler brings it back
     np.savez(tmp_path / "s.npz", mean=model().network.normalizer.mean, scale=model().network.normalizer.scale)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crpbot.cli.options import HomeOption, SymbolOption, home_folder, now
+from crpbot.cli.options import HomeOption, home_folder, now
 from crpbot.errors import CandleError, printable
 
 if TYPE_CHECKING:
@@ -53,14 +53,20 @@ def check(
 @app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, Parquet, zip, .feather or .json.gz of others.")],
-    symbol: SymbolOption = None,
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", help="Whose candles. Default: what the name of the file or a column says.")
+    ] = None,
     lake: LakeOption = None,
     home: HomeOption = None,
 ) -> None:
     """Take candles of others into the lake: each file whole, checked row by row, or not at all.
 
+    A row that is there twice, number for number, is taken once; two different ones of a minute are refused. The last line says
+    where the lake is, for --candles and for `crpbot candles check`, which names its gaps.
+
     Example: crpbot candles import BTCUSDT-1m-2024-06.zip
     """
+    from crpbot.market.candles import MINUTE
     from crpbot.market.formats import read_foreign
 
     read = [read_foreign(file, symbol=symbol) for file in files]  # every file is read before anything is written
@@ -68,7 +74,10 @@ def import_(
     for file, (name, candles) in zip(files, read, strict=True):
         with store.lock(name):
             store.add(name, candles, venue=f"file {file.name}")
-        typer.echo(f"{name}: {len(candles):,} candles of {printable(file.name)}")
+        missing = int(candles.time[-1] - candles.time[0]) // MINUTE + 1 - len(candles)
+        gaps = f", minutes missing between them: {missing:,}" if missing else ""
+        typer.echo(f"{name}: {len(candles):,} candles of {printable(file.name)}{gaps}")
+    typer.echo(f"in the lake: use it with --candles {printable(str(store))}")
 
 
 @app.command("export")
@@ -106,7 +115,7 @@ def resample(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder of files, or a lake.")],
     to: Annotated[str, typer.Option("--to", metavar="5m|15m|1h|…", help="Length of the new candles.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV or Parquet.")],
-    symbol: SymbolOption = None,
+    symbol: Annotated[str | None, typer.Option("--symbol", help="Whose candles. Default: of the only market there.")] = None,
 ) -> None:
     """Make longer candles of 1-minute ones. A candle with a missing minute is left out: gaps stay gaps.
 

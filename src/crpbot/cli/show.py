@@ -152,7 +152,7 @@ def print_repair(repaired: "Repaired", out: Path, options: str) -> None:
     if repaired.done:
         _say(f"written: {out}, repaired and unproven: the gates decide about it like any other (crpbot diagnose {out}{options})")
     else:
-        _say("Nothing was written: no remedy lowers the log loss on rows that it was not fitted on.")
+        _say("Nothing was written: no remedy leaves a network that is sound on rows that it was not fitted on.")
 
 
 @contextmanager

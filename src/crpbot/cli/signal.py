@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,7 @@ from crpbot.cli.options import (
     now,
     preset_named,
 )
-from crpbot.errors import CandleError, CrpbotError
+from crpbot.errors import CandleError, CrpbotError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,8 +97,15 @@ def command(
     for symbol, why in sorted(missing.items()):
         typer.echo(f"{symbol}: no signal, since {why}", err=True)
     if not signals:
-        typer.echo("no signal: no model may speak; `crpbot run` or `crpbot promote` first", err=True)
+        typer.echo(_silence(home_folder(home)), err=True)
         raise typer.Exit(1)
+
+
+def _silence(home: Path) -> str:
+    where = printable(str(home))
+    return (
+        f"no signal: no model may speak in {where}; name the folder that `crpbot run` filled with --home, or `crpbot promote` one"
+    )
 
 
 def _print(signals: "Sequence[Signal]", form: str) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, utc
-from crpbot.market.files import COLUMNS, marks, milliseconds, read_frame
+from crpbot.market.files import COLUMNS, IMPORT_IT, marks, milliseconds, read_frame
 
 LONG = 10
 """Candles in a row from which on a price that does not move, or a market without volume, is worth a word."""
@@ -106,8 +106,10 @@ def check_file(path: Path, symbol: str) -> Checked:
     frame = read_frame(path)
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing or not len(frame):
-        found = "no rows" if not missing else ", ".join(frame.columns)
-        raise CandleError(f"{path}: candles need rows with {', '.join(COLUMNS)}; found {found}; rename or add columns")
+        found = "no rows" if not missing else ", ".join(frame.columns)[:200]
+        raise CandleError(
+            f"{path}: candles need rows with {', '.join(COLUMNS)}; found {found}; rename or add columns, {IMPORT_IT}"
+        )
     try:
         columns = {name: frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in COLUMNS[1:]}
     except pl.exceptions.PolarsError as error:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("time", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv")
+IMPORT_IT = "or let `crpbot candles import FILE` read it as an exchange's own file"
+"""What else to do about a table that is not in our form."""
 MOST_ROWS = 2**31 // 48
 """Of a table that is read as a whole: candles of 85 years, or 2 GiB of them."""
 SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}")
@@ -68,7 +70,7 @@ def candles_of(frame: "pl.DataFrame", where: str) -> Candles:
     if missing:
         raise CandleError(
             f"{where}: candles need the columns {', '.join(COLUMNS)}; missing {', '.join(missing)}, "
-            f"found {', '.join(frame.columns)}; rename or add them"
+            f"found {', '.join(frame.columns)[:200]}; rename or add them, {IMPORT_IT}"
         )
     try:
         time = milliseconds(frame["time"])
@@ -192,7 +194,8 @@ def milliseconds(time: "pl.Series") -> np.ndarray[tuple[int], np.dtype[np.int64]
         if wrong.any():
             row = wrong.arg_max() or 0
             raise CandleError(
-                f"row {row}: time must be in milliseconds since 1970, found {time[row]}, which looks like {unit}; convert it"
+                f"row {row}: time must be in milliseconds since 1970, found {time[row]}, which looks like {unit}; "
+                f"convert it, {IMPORT_IT}"
             )
     return found.to_numpy()
 

@@ -55,7 +55,10 @@ class Source:
         """Return the candles of `symbol`."""
         check_symbol(symbol)
         if symbol not in self.readers:
-            raise CandleError(f"{self.name} must have candles of {symbol}; it has {', '.join(self.symbols)}; choose one of these")
+            other = ", or name candles of your own with --candles FILE" if self.kind == "sample" else ""
+            raise CandleError(
+                f"{self.name} must have candles of {symbol}; it has {', '.join(self.symbols)}; choose one of these{other}"
+            )
         return self.readers[symbol]()
 
 
@@ -85,7 +88,10 @@ def open_source(text: str | None, *, symbols: Sequence[str] = (), seed: int = 0)
     files = dict(find_candles(Path(text)))
     if "" in files:
         if len(symbols) != 1:
-            raise CandleError(f"the candles in {text} must belong to a symbol, found none in its name; say which one is meant")
+            raise CandleError(
+                f"the candles in {text} must belong to a symbol, found none in its name; "
+                "rename it to BTC-USD.csv, or say which with --symbol or --symbols"
+            )
         files = {symbols[0]: files[""]}
     return Source("file", text, {name: partial(read_candles, file) for name, file in files.items()})
 

@@ -94,6 +94,11 @@ class Trial:
         """Whether the gain is above a hundredth of a nat, and stands out of chance though several remedies are tried."""
         return self.gain.value > LEAST_GAIN and stands_out(self.gain, self.blocks)
 
+    @property
+    def knowing(self) -> bool:
+        """Whether it then beats always saying the actual shares, out of chance."""
+        return self.knowledge.value > 0 and stands_out(self.knowledge, self.blocks)
+
 
 def stands_out(mean: Mean, blocks: int) -> bool:
     """Return whether a mean differs from 0 by more than chance would; never where its error is unknown.
@@ -163,6 +168,20 @@ class Experiment:
             return self._trial(STANDARDIZED, self.subject.serve(z))
         except Exception:  # noqa: BLE001  whatever a function of somebody else raises of inputs that it does not know
             return None
+
+    @cached_property
+    def standardized_and_shifted(self) -> Trial | None:
+        """Refit the biases of the classes behind standardized inputs, for who balanced the classes; None for a function."""
+        checkpoint, x = self.subject.checkpoint, self.judged.x[self.fitted]
+        if checkpoint is None:
+            return None
+        base = standardized(checkpoint, x if self.statistics is None else self.statistics)
+        offsets = fit_offsets(base.predict(x).logits, self._y[self.fitted])
+
+        def apply(one: Checkpoint) -> Checkpoint:
+            return shifted(standardized(one, x if self.statistics is None else self.statistics), offsets)
+
+        return self._network_trial(f"{STANDARDIZED}, and the biases of the classes refitted", apply)
 
     @cached_property
     def temperature(self) -> float:

@@ -109,8 +109,10 @@ def _provable(cause: Cause, experiment: Experiment) -> bool:
 def _of_scaler(checkpoint: Checkpoint, before: Experiment | None, brought: Experiment | None, candles: Candles) -> Repair | None:
     """Return the repair that a brought scaler is, where it makes the network sound and better than it was."""
     served = float("inf") if before is None else before.before.log_loss
-    if brought is None or brought.before.log_loss > min(SOUND * brought.prior_log_loss, served - LEAST_GAIN):
+    if brought is None or brought.before.log_loss > served - LEAST_GAIN:
         return None
+    if brought.before.log_loss > SOUND * brought.prior_log_loss and not brought.shifted.knowing:
+        return None  # merely silenced: not even its biases are all that is wrong
     code = "lost-normalizer" if checkpoint.weights.normalizer is None else "unfitted-normalizer"
     return _record(code, "a scaler was brought", (served, brought.before.log_loss), brought, candles)
 

@@ -44,18 +44,31 @@ def _lost_or_missing(experiment: Experiment) -> Cause | None:
     trial = experiment.standardized
     if trial is None:
         return None
-    after = trial.measures.log_loss
-    evidence = {"prior_log_loss": prior, "raw_log_loss": before, "standardized_log_loss": after}
+    evidence = {"prior_log_loss": prior, "raw_log_loss": before, "standardized_log_loss": trial.measures.log_loss}
+    lost = _lost(experiment, trial, evidence)
+    if lost is not None:
+        return lost
+    raw = weights is not None and experiment.pushes[0].size > RAW  # then no remedy but another training helps
+    if not raw and (weights is None or not trial.proven):
+        return None  # its inputs are of one size as they are
+    return found("missing-normalizer", evidence, trial=trial, experiment=experiment, fatal=raw)
+
+
+def _lost(experiment: Experiment, trial: Trial, evidence: dict[str, float]) -> Cause | None:
+    """Return the cause where the network has learned from standardized inputs."""
+    prior, before, after = experiment.prior_log_loss, experiment.before.log_loss, trial.measures.log_loss
+    weights = experiment.subject.weights
     if before > ABSURD * prior and after <= SOUND * prior:
         return found("lost-normalizer", evidence, trial=trial, experiment=experiment, metric="logit_abs_max")
     if weights is not None and before >= prior and trial.knowledge.value > trial.knowledge.error:
         # Raw prices can also leave a network mute: every unit of a layer is dead, and it repeats its biases.
         evidence["better_than_knowing_nothing"] = trial.knowledge.value
         return found("lost-normalizer", evidence, trial=trial, experiment=experiment, fatal=True)
-    raw = weights is not None and experiment.pushes[0].size > RAW  # then no remedy but another training helps
-    if not raw and (weights is None or not trial.proven):
-        return None  # its inputs are of one size as they are
-    return found("missing-normalizer", evidence, trial=trial, experiment=experiment, fatal=raw)
+    balanced = experiment.standardized_and_shifted if before > ABSURD * prior else None
+    if balanced is not None and balanced.knowing:  # sound but for its biases: it was trained on as many rows of each class
+        evidence["better_than_knowing_nothing"] = balanced.knowledge.value
+        return found("lost-normalizer", evidence, trial=balanced, experiment=experiment, metric="logit_abs_max")
+    return None
 
 
 def _unfitted(normalizer: Scaling, experiment: Experiment | None) -> Cause | None:

@@ -92,7 +92,7 @@ _KINDS = (
         "standardized by the candles' own statistics it is sound again.",
         sign="There is no scaler; on raw inputs the log loss is more than twice that of knowing nothing, on "
         "standardized ones at most 1.1 times. Or it is mute on raw inputs and knows something on standardized"
-        " ones.",
+        " ones, or it knows something there, out of chance, once the biases of its classes are refitted.",
         remedy='Train it with `normalizer = "fit"`, which keeps the scaler in the checkpoint, or bring the scaler with --scaler.',
     ),
     Kind(
@@ -100,10 +100,10 @@ _KINDS = (
         severity=_CRITICAL,
         founding=1,
         meaning="The network takes raw features, prices beside fractions, and standardizing them does not bring it back. It "
-        "was trained that way, or these candles are too few to tell.",
+        "was trained that way, or these candles cannot tell, since they are too few, or since there it knows nothing anyway.",
         sign="There is no scaler, and an input reaches the first layer with a mean size above 50, or standardized inputs do "
         "better out of chance; but they do not make the network sound.",
-        remedy='Train it again with `normalizer = "fit"`.',
+        remedy='If it ever had a scaler, bring it with --scaler; if not, train it again with `normalizer = "fit"`.',
     ),
     Kind(
         code="unfitted-normalizer",
