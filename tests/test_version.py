@@ -65,6 +65,28 @@ def test_a_tag_that_is_no_release_is_none(checkout: Path) -> None:
     assert str(of_checkout(checkout)).startswith("1.0.1.dev1+g")
 
 
+@pytest.mark.parametrize("odd", ["v2.0.0-wip", "v1.4.0.post1", "v2024.01.02.3", "v01.02.003", "v2024.01.02"])
+def test_a_nearer_tag_that_is_no_release_hides_none(checkout: Path, odd: str) -> None:
+    commit(checkout)
+    git(checkout, "tag", "v1.3.0")
+    last = commit(checkout, "more")
+    git(checkout, "tag", "-a", odd, "-m", "a note")
+    assert of_checkout(checkout) == f"1.3.1.dev1+{last}"
+
+
+def test_of_two_releases_the_nearest_counts_and_none_of_another_branch(checkout: Path) -> None:
+    commit(checkout)
+    git(checkout, "tag", "v1.0.0")
+    git(checkout, "checkout", "-qb", "other")
+    commit(checkout, "elsewhere")
+    git(checkout, "tag", "v9.0.0")
+    git(checkout, "checkout", "-q", "-")
+    commit(checkout, "here")
+    git(checkout, "tag", "v1.1.0")
+    last = commit(checkout, "later")
+    assert of_checkout(checkout) == f"1.1.1.dev1+{last}"
+
+
 def test_what_is_not_committed_shows_also_at_a_tag_but_not_files_beside_it(checkout: Path) -> None:
     commit(checkout)
     git(checkout, "tag", "v1.0.0")
@@ -82,9 +104,10 @@ def test_a_shallow_clone_does_not_count_what_it_has_not(checkout: Path, tmp_path
     assert of_checkout(tmp_path / "shallow") == f"{NEXT}.dev0+{last}"
 
 
-def test_a_hook_s_variables_name_no_other_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_WORK_TREE", "GIT_NAMESPACE"])
+def test_a_hook_s_variables_name_no_other_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     last = commit(checkout)
-    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))
+    monkeypatch.setenv(name, str(checkout.parent))
     assert of_checkout(checkout) == f"{NEXT}.dev1+{last}"
 
 
@@ -92,6 +115,18 @@ def test_a_folder_inside_somebody_else_s_checkout_is_none(checkout: Path) -> Non
     commit(checkout)
     (checkout / "inner").mkdir()
     assert of_checkout(checkout / "inner") is None
+    (checkout / "inner" / ".git").mkdir()  # no repository either: git looks further up
+    assert of_checkout(checkout / "inner") is None
+
+
+def test_no_program_that_a_checkout_names_is_started(checkout: Path) -> None:
+    commit(checkout)
+    watch = checkout.parent / "watch"
+    watch.write_text(f"#!/bin/sh\ntouch '{checkout.parent}/started'\n")
+    watch.chmod(0o755)
+    git(checkout, "config", "core.fsmonitor", str(watch))
+    assert of_checkout(checkout) is not None
+    assert not (checkout.parent / "started").exists()
 
 
 def test_without_git_there_is_no_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,12 @@ from pathlib import Path
 NEXT = "0.1.0"
 """The release that is worked towards where git knows of none before: no tag at all, or a clone too shallow to have one."""
 
-_TAG = re.compile(r"v([0-9]+\.[0-9]+\.(?:[0-9]+(?:a|b|rc))?)([0-9]+)-([0-9]+)-g([0-9a-f]+)")
-"""What `git describe --long` says: of v1.2.3, or v1.2.3rc1, how many commits ago, and the present commit."""
+_NUMBER = "(?:0|[1-9][0-9]*)"
+_RELEASE = re.compile(rf"v({_NUMBER}\.{_NUMBER}\.(?:{_NUMBER}(?:a|b|rc))?)({_NUMBER})")
+"""The tag of a release: v1.2.3, or v1.2.3rc1. Whatever else is a tag, v1.2.3-wip or v2024.01.02, is somebody's note."""
+
+_DESCRIBED = re.compile(r"(.+)-([0-9]+)-g([0-9a-f]+)")
+"""What `git describe --long` says: a tag, how many commits ago, and the present commit."""
 
 _SOURCE = Path(__file__).parents[1]
 
@@ -57,18 +61,19 @@ def of_archive(root: Path) -> str | None:
 def of_checkout(root: Path) -> str | None:
     """Return the version of the git checkout at `root`; None where it is none, or where there is no git to ask.
 
-    A commit with a tag is that release. Any other works towards the one after the newest tag, the last number one higher; the
-    number of commits since orders them, and what is not committed shows.
+    A commit with a release's tag is that release. Any other works towards the one after the nearest, the last number one higher;
+    the number of commits since orders them, and what is not committed shows.
     """
     if not (root / ".git").exists():
         return None
-    described = _git(root, "describe", "--tags", "--long", "--abbrev=8", "--match=v[0-9]*.[0-9]*.[0-9]*")
-    tag = _TAG.fullmatch(described or "")
+    top = _git(root, "rev-parse", "--show-toplevel")  # of somebody else, where `.git` is an empty folder inside theirs
     altered = _git(root, "status", "--porcelain", "--untracked-files=no")
-    if altered is None:  # a folder that git does not trust, for one
+    if top is None or altered is None or Path(top).resolve() != root.resolve():  # a folder that git does not trust, for one
         return None
-    if tag:
-        fixed, last, ago, commit = tag.groups()
+    ago: str | None
+    commit: str | None
+    if nearest := _nearest_release(root):
+        fixed, last, ago, commit = nearest
         if ago == "0" and not altered:
             return fixed + last
         towards = f"{fixed}{int(last) + 1}"
@@ -81,11 +86,28 @@ def of_checkout(root: Path) -> str | None:
     return f"{towards}.dev{ago}+g{commit}{'.altered' if altered else ''}"
 
 
+def _nearest_release(root: Path) -> tuple[str, str, str, str] | None:
+    """Return the nearest release up to the present commit; None where there is none.
+
+    Returned are its version without the last number, that number, how many commits ago it was, and the present commit. Git's
+    patterns cannot say what the tag of a release is, so git is told their names.
+    """
+    tags = (_git(root, "tag", "--merged", "HEAD", "--list", "v*") or "").split()
+    named = [f"--match={tag}" for tag in tags if _RELEASE.fullmatch(tag)]
+    described = _git(root, "describe", "--tags", "--long", "--abbrev=8", *named) if named else None
+    found = _DESCRIBED.fullmatch(described or "")
+    release = found and _RELEASE.fullmatch(found[1])
+    return (release[1], release[2], found[2], found[3]) if found and release else None
+
+
 def _git(root: Path, *words: str) -> str | None:
-    """Return what git says of the checkout at `root`; None where it fails. It takes no lock, so nobody's commit waits for it."""
-    own = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"}  # of a hook that runs this: they would name another checkout
-    environment = {key: value for key, value in os.environ.items() if key not in own} | {"GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", "-C", str(root), *words]
+    """Return what git says of the checkout at `root`; None where it fails.
+
+    It takes no lock, so nobody's commit waits for it; starts no program that the checkout names; and sees no variable of git's
+    own, which a hook that runs this hands on, and which would name another checkout.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")} | {"GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "-C", str(root), "-c", "core.fsmonitor=false", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=30)  # noqa: S603
     except (OSError, subprocess.SubprocessError):

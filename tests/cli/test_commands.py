@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import typer
 from models import market, quick
 from shell import crpbot
 from strategies import walk
@@ -305,6 +306,7 @@ def test_a_sign_that_a_terminal_lacks_does_not_end_a_command(monkeypatch: pytest
     from crpbot import cli
 
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setattr("sys.argv", ["crpbot", "explain", "lost-normalizer"])
     with pytest.raises(SystemExit) as stopped:
@@ -312,6 +314,22 @@ def test_a_sign_that_a_terminal_lacks_does_not_end_a_command(monkeypatch: pytest
     terminal.flush()
     assert stopped.value.code == 0
     assert b"15,809" in terminal.buffer.getvalue()
+    assert b"?" in terminal.buffer.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp932", "utf-8"])  # for ASCII typer writes UTF-8 by itself
+def test_json_on_a_pipe_keeps_every_sign_whatever_the_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crpbot import cli
+
+    said = {"minus": "−1", "umlaut": "ü", "moon": "🌕", "lone": "\udc80"}
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", pipe)
+    monkeypatch.setattr(cli, "app", lambda **_: typer.echo(json.dumps(said, ensure_ascii=False)))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    pipe.flush()
+    assert stopped.value.code == 0
+    assert json.loads(pipe.buffer.getvalue().decode(encoding)) == said
 
 
 def test_walks_of_a_user_are_refused_like_ours(tmp_path: Path) -> None:

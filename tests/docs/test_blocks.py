@@ -3,10 +3,13 @@
 import json
 import tomllib
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from docs.blocks import LANGUAGES, blocks_of, given, lines_of
+from docs.blocks import LANGUAGES, Line, blocks_of, given, lines_of
 from docs.terminal import WHOLE, Terminal
+
+from docs import terminal as terminals
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -51,6 +54,23 @@ def test_the_blocks_of_a_page_run(
             terminal.bring(request.getfixturevalue("pantry"), wanted)
     for block in blocks:
         terminal.run(block)
+
+
+@pytest.mark.parametrize(
+    ("promised", "rows", "allowed"), [(0, "few", {0, 1}), (0, "all", {0}), (1, "few", {1}), (1, "all", {1}), (2, "few", {2})]
+)
+def test_a_verdict_on_few_rows_may_be_a_no_but_never_a_yes_that_nobody_promised(
+    promised: int, rows: str, allowed: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(code: int) -> bool:
+        monkeypatch.setattr(terminals, "crpbot", lambda *words, **_: CompletedProcess(words, code, "", ""))
+        try:
+            Terminal(tmp_path, whole=rows == "all").type(Line("crpbot diagnose models", promised))
+        except AssertionError:
+            return False
+        return True
+
+    assert {code for code in range(4) if ends(code)} == allowed
 
 
 def test_a_block_is_found_with_its_language_its_title_and_its_reason() -> None:

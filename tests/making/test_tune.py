@@ -439,6 +439,17 @@ def test_another_question_in_the_same_folder_is_refused(whole: tuple[Path, Tuned
     assert words in str(caught.value)
 
 
+def test_what_a_study_does_not_name_is_another_than_what_it_names_as_none(tmp_path: Path) -> None:
+    def opened(made_of: dict[str, Any]) -> None:
+        with open_study(tmp_path / STUDY, made_of, space(), {}, seed=0):
+            pass
+
+    opened({"seed": 0, "rolling": None})
+    opened({"seed": 0, "rolling": None})
+    with pytest.raises(RecipeError, match="goes on with what it began with"):
+        opened({"seed": 0})
+
+
 @pytest.mark.slow
 def test_a_better_value_is_found_beside_a_base_outside_of_the_space(tmp_path: Path) -> None:
     lame = base(learning_rate=1e-9)

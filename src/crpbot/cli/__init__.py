@@ -1,5 +1,6 @@
 """The command line: one file per command; a command reads its arguments, makes one call, prints, and exits."""
 
+import codecs
 import sys
 import traceback
 from io import TextIOWrapper
@@ -54,6 +55,9 @@ _EXTRAS = {
     "mlflow": "track",
     "tensorboard": "track",
 }
+_ESCAPED = "crpbot.escaped"
+"""What becomes of a sign that an encoding lacks, as some of Windows do the minus. A terminal shows ?; a file or a program gets it
+as JSON writes it, so that nothing is lost and no command ends by it."""
 _INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer exports the heirs of its usage error, not the error itself
@@ -82,11 +86,21 @@ for group in (candles, cloud, models):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2)), error.end
+
+
+codecs.register_error(_ESCAPED, _escape)
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the honest answer is no, 2 the input or the call is wrong, 3 a bug."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where a terminal lacks a sign, as Windows' old ones do the minus, it shows ?
+            stream.reconfigure(errors="replace" if stream.isatty() else _ESCAPED)
     try:
         code = app(standalone_mode=False)
     except _UsageError as error:

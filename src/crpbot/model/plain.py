@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+_ABSENT = object()
+
 
 def digest(plain: Mapping[str, Any]) -> str:
     """Return the SHA-256 of plain values, whatever the order of their names."""
@@ -25,9 +27,13 @@ def flat(plain: Any, at: str = "") -> dict[str, Any]:  # noqa: ANN401
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return what differs, by its whole name: what it was and what it is, None where it is not there.
 
+    A name that is not there differs from one that holds None.
+
     >>> differences({"seed": 0, "loss": {"gamma": 2.0}}, {"seed": 1, "loss": {"gamma": 2.0}})
     [('seed', 0, 1)]
+    >>> differences({"seed": 0}, {"seed": 0, "trials": None})
+    [('trials', None, None)]
     """
     was, is_ = flat(before), flat(now)
     names = [*was, *(name for name in is_ if name not in was)]
-    return [(name, was.get(name), is_.get(name)) for name in names if was.get(name) != is_.get(name)]
+    return [(name, was.get(name), is_.get(name)) for name in names if was.get(name, _ABSENT) != is_.get(name, _ABSENT)]
