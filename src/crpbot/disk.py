@@ -5,7 +5,7 @@ import os
 import stat
 import sys
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO
@@ -14,7 +14,7 @@ from typing import BinaryIO
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write `content` to `path` so that nobody ever reads half of it.
 
-    The bytes go to a neighbour in the same folder, reach the disk, and take the name in one step.
+    The bytes go to a neighbour in the same folder, reach the disk, and take the name in one step, which reaches the disk too.
     """
     with whole_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -33,8 +33,24 @@ def whole_file(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             partial.chmod(0o644)
             partial.replace(path)
+            settle(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """Let the names in a folder reach the disk: without that, a loss of power takes a file back that was already there.
+
+    Windows has no such call, and some file systems refuse it: there the system itself decides when.
+    """
+    if sys.platform == "win32":
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(file)
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -42,6 +42,7 @@ class Operation:
         act: does it in that folder.
         whole: raises, or is false, where something in the folder is not whole.
         ends: what the folder holds, for comparison with one that nobody disturbed; the digest of each file by default.
+        points: how many it has; another number is a change to look at. None where nobody counts them.
 
     """
 
@@ -50,19 +51,29 @@ class Operation:
     act: Callable[[Path], object]
     whole: Callable[[Path], object]
     ends: Callable[[Path], Mapping[str, Any]]
+    points: int | None = None
 
 
 class Points:
-    """Counts the points of this process below a folder, and ends it at one of them."""
+    """Counts the points of this process below a folder, and ends it at one of them.
+
+    It also holds against a file that it took its final name, or kept it to the end, with bytes that were not told to reach the
+    disk: after a loss of power, which no kill shows, it would be empty.
+    """
 
     def __init__(self, folder: Path, at: int | None) -> None:
         self.folder, self.at, self.count = str(folder), at, 0
         self.names: list[str] = []
+        self.settled, self.written, self.faults = set[str](), set[str](), list[str]()
         fsync = os.fsync
         sys.addaudithook(self._hear)
 
         def torn(file: int) -> None:
-            if Path(f"/proc/self/fd/{file}").readlink().is_relative_to(self.folder):
+            path = Path(f"/proc/self/fd/{file}").readlink()
+            if path.is_relative_to(self.folder) and path.is_dir():
+                self.pass_by("settle")
+            elif path.is_relative_to(self.folder):
+                self.settled.add(str(path))
                 self.pass_by("fsync")
                 if self.count == self.at:
                     size = os.fstat(file).st_size
@@ -85,9 +96,27 @@ class Points:
             path, _, flags = args
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             if writes and isinstance(path, str | os.PathLike) and str(path).startswith(self.folder):
+                self.settled.discard(str(path))
+                self.written.add(str(path))
                 self.pass_by("open")
         elif event in CHANGES and any(str(one).startswith(self.folder) for one in args):
+            if event == "os.rename":
+                self._rename(str(args[0]), str(args[1]))
             self.pass_by(event)
+
+    def _rename(self, old: str, new: str) -> None:
+        moved = [str(path) for path in Path(old).rglob("*") if path.is_file()] if Path(old).is_dir() else [old]
+        if set(moved) <= self.settled:
+            self.settled |= {path.replace(old, new, 1) for path in moved}
+        elif final(Path(new).relative_to(self.folder)):
+            self.faults.append(f"{new} took its name before its bytes reached the disk")
+
+    def end(self) -> list[str]:
+        """Return what is wrong with how the files came to be."""
+        for path in sorted(self.written - self.settled):
+            if final(Path(path).relative_to(self.folder)) and Path(path).is_file():
+                self.faults.append(f"{path} was written, and never told to reach the disk")
+        return self.faults
 
     def _listen_to_databases(self) -> None:
         if "sqlalchemy" in sys.modules:
@@ -96,6 +125,11 @@ class Points:
 
             event.listen(Engine, "before_cursor_execute", lambda *_: self.pass_by("statement"))
             event.listen(Engine, "commit", lambda *_: self.pass_by("commit"))
+
+
+def final(name: Path) -> bool:
+    """Return whether a name is that of a result: work in progress has a dot in front, of the file or of a folder above it."""
+    return not any(part.startswith(".") for part in name.parts) and name.suffix != ".lock"
 
 
 def forked(folder: Path, act: Callable[[Path], object], *, at: int | None = None, count: Path | None = None) -> int:
@@ -108,8 +142,9 @@ def forked(folder: Path, act: Callable[[Path], object], *, at: int | None = None
             act(folder)
             if points is not None and count is not None:
                 points.at = None
-                names, points.folder = points.names, "nowhere"
-                count.write_text(json.dumps(names))
+                found = {"names": points.names, "faults": points.end()}
+                points.folder = "nowhere"
+                count.write_text(json.dumps(found))
             code = 0
         except BaseException:  # noqa: BLE001  whatever it was, the fork must not go on as if it were us
             traceback.print_exc()
@@ -188,11 +223,14 @@ def kill(name: str, operation: Operation, *, kills: int | None) -> Outcome:
         shutil.copytree(start, work)
         if forked(work, operation.act, count=count):
             return Outcome(name=name, points=0, kills=0, wrong=("it fails by itself",), left=(), seconds=0.0)
-        names = json.loads(count.read_text())
+        counted = json.loads(count.read_text())
+        names = counted["names"]
         wanted = asked(work, operation.ends)
         points = range(len(names))
         chosen = sorted({round(n * (len(points) - 1) / max(1, kills - 1)) for n in range(kills)}) if kills else list(points)
-        wrong, left = [], set[str]()
+        wrong, left = list(counted["faults"]), set[str]()
+        if operation.points not in {None, len(names)}:
+            wrong.append(f"it has {len(names)} points, and had {operation.points}: look at why, and write down the new number")
         for at in chosen:
             shutil.rmtree(work)
             shutil.copytree(start, work)

@@ -1,6 +1,7 @@
 """What is killed: everything that keeps something on the disk, each small enough to be done hundreds of times."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import pickle
@@ -112,6 +113,35 @@ def deliver(folder: Path) -> None:
     known = {"make_model": trained(), "diagnose_subject": None, "weigh": prepared()[1]}
     with mock.patch.multiple(making, **{name: lambda *_, found=found, **__: found for name, found in known.items()}):
         make(folder)
+
+
+def another_model(folder: Path) -> None:
+    """Let the files of an earlier model stand there, which differ in every byte that matters."""
+    deliver(folder)
+    there = folder / "BTC-USD"
+    judged = json.loads((there / "diagnosis.json").read_text())
+    judged["model"]["sha256"] = "0" * 64
+    (there / "diagnosis.json").write_text(json.dumps(judged))
+    to_other = to_onnx(trained()[0], checkpoint_sha256="0" * 64)
+    (there / ONNX_NAME).write_bytes(to_other)
+    (there / "lstm_BTC-USD_v7_enhanced.pt").write_bytes(prepared()[2])
+    (there / "scaler_ETH-USD.pkl").write_bytes((there / "scaler_BTC-USD.pkl").read_bytes())
+
+
+def one_model(folder: Path) -> None:
+    """Every file is whole, and what says of which checkpoint it is stands beside that one, or beside none."""
+    whole_files(folder)
+    there = folder / "BTC-USD"
+    files = {hashlib.sha256(file.read_bytes()).hexdigest() for file in there.glob("*.pt")}
+    said = set()
+    if (there / "diagnosis.json").exists():
+        said.add(json.loads((there / "diagnosis.json").read_text())["model"]["sha256"])
+    if (there / ONNX_NAME).exists():
+        said.add(dict(open_model(there / ONNX_NAME).payload)["checkpoint_sha256"])
+    before = {"0" * 64}  # as what stands there at first says
+    assert len(said) <= 1, said
+    assert not said or said <= files or said == before, (said, files)
+    assert said != before or files == {hashlib.sha256(prepared()[2]).hexdigest()}, "an earlier model beside the new checkpoint"
 
 
 def ends_training(folder: Path) -> Mapping[str, Any]:
@@ -274,19 +304,30 @@ def whole_journal(folder: Path) -> None:
 
 OPERATIONS: dict[str, Operation] = {
     "deliver": Operation(
-        what="the files of a model folder, trained before", begin=nothing, act=deliver, whole=whole_files, ends=digests
+        what="the files of a model folder, trained before, over another model",
+        begin=another_model,
+        act=deliver,
+        whole=one_model,
+        ends=digests,
+        points=100,
     ),
     "train": Operation(what="a model folder, training included", begin=nothing, act=make, whole=whole_files, ends=ends_training),
-    "export": Operation(what="the deployed and the founding form", begin=deliver, act=export, whole=whole_export, ends=digests),
-    "repair": Operation(what="a repaired checkpoint", begin=lost, act=repair, whole=whole_files, ends=digests),
-    "state": Operation(what="the state of a training", begin=nothing, act=state, whole=whole_state, ends=digests),
+    "export": Operation(
+        what="the deployed and the founding form", begin=deliver, act=export, whole=whole_export, ends=digests, points=33
+    ),
+    "repair": Operation(what="a repaired checkpoint", begin=lost, act=repair, whole=whole_files, ends=digests, points=11),
+    "state": Operation(what="the state of a training", begin=nothing, act=state, whole=whole_state, ends=digests, points=33),
     "registry": Operation(
-        what="promote, demote, promote again", begin=to_promote, act=promote, whole=whole_registry, ends=ends_registry
+        what="promote, demote, promote again", begin=to_promote, act=promote, whole=whole_registry, ends=ends_registry, points=58
     ),
-    "lake": Operation(what="candles into two months of a lake", begin=half_a_lake, act=add, whole=whole_lake, ends=ends_lake),
+    "lake": Operation(
+        what="candles into two months of a lake", begin=half_a_lake, act=add, whole=whole_lake, ends=ends_lake, points=35
+    ),
     "tables": Operation(
-        what="candles for others, features, a diagnosis", begin=nothing, act=tables, whole=whole_files, ends=digests
+        what="candles for others, features, a diagnosis", begin=nothing, act=tables, whole=whole_files, ends=digests, points=41
     ),
-    "journal": Operation(what="six batches of two signals", begin=nothing, act=journal, whole=whole_journal, ends=pairs),
+    "journal": Operation(
+        what="six batches of two signals", begin=nothing, act=journal, whole=whole_journal, ends=pairs, points=50
+    ),
 }
 """By name."""

@@ -58,11 +58,11 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         plain = json.loads(path.read_text())
         said = plain.pop("format")
+        if said != FORMAT:
+            raise CloudError(f"an artefact must have the format {FORMAT}, found {said!r:.80}; update crpbot, or train it again")
         files = {str(name): (int(one["bytes"]), str(one["sha256"])) for name, one in plain.pop("files").items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CloudError(f"an artefact must have a whole {MANIFEST}, found {error!r}; it was altered: train it again") from None
-    if said != FORMAT:
-        raise CloudError(f"an artefact must have the format {FORMAT}, found {said!r}; update crpbot, or train it again")
     there = {one.name for one in folder.iterdir()} - {MANIFEST}
     if there != set(files):
         wrong = ", ".join(sorted(there ^ set(files)))

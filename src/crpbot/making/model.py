@@ -19,7 +19,7 @@ from crpbot.market.source import SourceKind
 from crpbot.model.checkpoint import Checkpoint, Label, Origin
 from crpbot.model.export import PROBE_ROWS, export_onnx, export_scaler
 from crpbot.model.fitting import Fitted, folds_of
-from crpbot.model.folder import ONNX_NAME, checkpoint_name, model_folder, scaler_name
+from crpbot.model.folder import ONNX_NAME, RECIPE_NAME, checkpoint_name, model_folder, scaler_name
 from crpbot.model.loading import open_model, subject_in
 from crpbot.model.pt_file import save_checkpoint
 from crpbot.model.recipe import Recipe
@@ -103,7 +103,7 @@ def write_beside(judgement: Judgement, folder: Path, *, probe: Floats) -> None:
     if checkpoint.weights.normalizer is not None:
         export_scaler(checkpoint, folder / scaler_name(checkpoint.symbol or ""))
     export_onnx(checkpoint, folder / ONNX_NAME, checkpoint_sha256=judgement.diagnosis.model.sha256, probe=probe)
-    write_whole(folder / "recipe.toml", checkpoint.recipe.to_toml())
+    write_whole(folder / RECIPE_NAME, checkpoint.recipe.to_toml())
     write_whole(folder / "training.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in judgement.history))
     write_whole(folder / "diagnosis.json", judgement.to_json())
     write_whole(folder / "report.html", report_page([judgement]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles
+from crpbot.market.parquet_pages import check_pages_in
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,6 +142,7 @@ def read_frame(path: Path) -> "pl.DataFrame":
         if path.suffix == ".csv":
             _check_lines(path)
             return pl.read_csv(path, infer_schema_length=None)
+        check_pages_in(path)
         rows = pl.scan_parquet(path).select(pl.len()).collect().item()
         if rows > MOST_ROWS:  # a file of some kilobytes can say that it holds any number of them
             raise CandleError(f"{path} must have at most {MOST_ROWS:,} rows, found {rows:,}; split it")

@@ -24,6 +24,7 @@ from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.files import COLUMNS, MOST_ROWS, frame_of, milliseconds, write_candles
 from crpbot.market.naming import market_in, market_of
+from crpbot.market.parquet_pages import check_pages
 
 MOST_BYTES = 2 * 2**30
 """Of a file, and of what it unpacks to."""
@@ -153,6 +154,7 @@ def _bounded(file: IO[bytes] | gzip.GzipFile) -> bytes:
 
 def _open(content: bytes) -> _Table:
     if content.startswith(b"PAR1"):
+        check_pages(content, "it")
         return _binary("Parquet", pl.scan_parquet, content)
     if content.startswith(b"ARROW1"):
         return _binary("Feather", pl.scan_ipc, content)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from crpbot.errors import CandleError
 from crpbot.market.candles import MINUTE, Candles, utc
 from crpbot.market.files import COLUMNS, SYMBOL, YEAR_2100, candles_of, check_symbol, frame_of
+from crpbot.market.parquet_pages import check_pages
 from crpbot.market.storage import storage_of
 
 if TYPE_CHECKING:
@@ -239,7 +240,9 @@ class Lake:
 
         where = f"{symbol}/{name}.parquet"
         try:
-            return pl.read_parquet(io.BytesIO(self._storage.read(where)), columns=columns)
+            content = self._storage.read(where)
+            check_pages(content, f"{self}/{where}")
+            return pl.read_parquet(io.BytesIO(content), columns=columns)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise CandleError(f"{self}/{where} must be readable: {error}; restore or delete that month") from None
 

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from crpbot.disk import locked
+from crpbot.disk import locked, settle
 from crpbot.errors import CheckpointError, CrpbotError
 
 PARTIAL = ".partial"
+CHECKPOINT = ".pt"
+"""The suffix of a checkpoint."""
+RECIPE_NAME = "recipe.toml"
 ONNX_NAME = "model.onnx"
 """The deployed form."""
 STATE = ".state"
@@ -83,12 +86,19 @@ def model_folder(folder: Path) -> Iterator[Path]:
 
 
 def _place(partial: Path, folder: Path) -> None:
-    files = sorted(file for file in partial.iterdir() if file.suffix != STATE and file.name not in {LOCK, PROGRESS})
-    for file in files:
+    """Give files their places so that, wherever a process ends, none of an earlier model stands beside one of the new.
+
+    What is known of the earlier model goes first, its checkpoint last. The new checkpoint comes first, and then the recipe, which
+    says whose folder this is where a checkpoint of another recipe is kept in it.
+    """
+    files = [file for file in partial.iterdir() if file.suffix != STATE and file.name not in {LOCK, PROGRESS}]
+    for old in (*(folder / file.name for file in files), *folder.glob(scaler_name("*"))):
+        if old.suffix != CHECKPOINT:
+            old.unlink(missing_ok=True)
+    settle(folder)
+    for file in sorted(files, key=lambda file: (file.suffix != CHECKPOINT, file.name != RECIPE_NAME, file.name)):
         file.replace(folder / file.name)
-    for scaler in folder.glob(scaler_name("*")):
-        if scaler.name not in [file.name for file in files]:
-            scaler.unlink()
+    settle(folder)
 
 
 def _clear(folder: Path, *, keep: str | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crpbot.errors import CheckpointError
 from crpbot.market.files import SYMBOL
 from crpbot.model.archive import describe, read_archive, read_bounded
-from crpbot.model.folder import ONNX_NAME, symbol_in
+from crpbot.model.folder import CHECKPOINT, ONNX_NAME, RECIPE_NAME, symbol_in
 from crpbot.model.former import OURS
 from crpbot.model.recipe import load_recipe
 
@@ -138,11 +138,11 @@ def find_checkpoint(path: Path) -> Path:
     """Return `path`, or the one `.pt` file in it when it is a folder; its deployed form where there is no torch, or no `.pt`."""
     if path.is_dir():
         deployed = path / ONNX_NAME
-        if deployed.is_file() and (find_spec("torch") is None or not any(path.glob("*.pt"))):
+        if deployed.is_file() and (find_spec("torch") is None or not any(path.glob(f"*{CHECKPOINT}"))):
             return deployed
-        found = sorted(path.glob("*.pt"))
-        if len(found) > 1 and (path / "recipe.toml").is_file():  # the newest training says which one is its own
-            recipe = load_recipe(str(path / "recipe.toml"))
+        found = sorted(path.glob(f"*{CHECKPOINT}"))
+        if len(found) > 1 and (path / RECIPE_NAME).is_file():  # the newest training says which one is its own
+            recipe = load_recipe(str(path / RECIPE_NAME))
             found = [file for file in found if file.name.endswith(f"_{recipe.name}_enhanced.pt")]
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
-from crpbot.disk import locked, naming, open_regular
+from crpbot.disk import locked, naming, open_regular, settle
 from crpbot.errors import RegistryError
 from crpbot.registry.stages import Move, Stage, check_stage
 
@@ -169,6 +169,8 @@ class Ledger:
             file.write((b"" if not whole or whole.endswith(b"\n") else b"\n") + plain.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        if not whole:
+            settle(self.path.parent)  # a ledger that has just begun has a name that must stay
 
     def _read(self, raw: bytes, number: int) -> Line:
         try:

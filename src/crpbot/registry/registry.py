@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from crpbot.errors import RegistryError
 from crpbot.market.candles import MINUTE, utc
-from crpbot.model.folder import ONNX_NAME
+from crpbot.model.folder import ONNX_NAME, RECIPE_NAME
 from crpbot.model.plain import digest
 from crpbot.registry.entries import Entry, State, add_up
 from crpbot.registry.ledger import Ledger, Line, head_of
-from crpbot.registry.shelf import RECIPE_NAME, Shelf
+from crpbot.registry.shelf import Shelf
 from crpbot.registry.stages import Move, Stage, move
 from crpbot.version import code_version
 

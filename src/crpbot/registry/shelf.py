@@ -8,15 +8,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from crpbot.disk import open_regular
+from crpbot.disk import open_regular, settle
 from crpbot.errors import RegistryError
-from crpbot.model.folder import ONNX_NAME
+from crpbot.model.folder import ONNX_NAME, RECIPE_NAME
 
 if TYPE_CHECKING:
     from crpbot.model.checkpoint import Checkpoint
     from crpbot.quality.report.data import Judgement
-
-RECIPE_NAME = "recipe.toml"
 
 
 class Shelf:
@@ -72,7 +70,9 @@ class Shelf:
                 raise RegistryError(f"{file} must be the file that was judged, but it has changed since; judge it again")
             partial.chmod(0o755)
             shutil.rmtree(place, ignore_errors=True)  # of a process that was killed before it could decide
+            settle(partial)
             partial.rename(place)
+            settle(place.parent)
             return files
         finally:
             shutil.rmtree(partial, ignore_errors=True)

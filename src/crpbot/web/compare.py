@@ -11,13 +11,13 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from crpbot.errors import CrpbotError
+from crpbot.model.folder import RECIPE_NAME
 from crpbot.model.plain import flat
 from crpbot.quality.metrics import Z_95
 from crpbot.quality.report import plain as read
 from crpbot.quality.report.html import comparison
 from crpbot.quality.report.pictures import pictures
 from crpbot.registry.entries import Entry
-from crpbot.registry.shelf import RECIPE_NAME
 from crpbot.web.house import House
 from crpbot.web.model import Model, in_short, known, measured
 from crpbot.web.refusal import NOT_FOUND, REFUSED
