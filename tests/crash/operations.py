@@ -257,6 +257,7 @@ def whole_lake(folder: Path) -> None:
     places = np.searchsorted(wanted.time, found.time)
     np.testing.assert_array_equal(found.close, wanted.close[places])
     assert lake.manifest("BTC-USD").rows == len(found)
+    assert not lake.damaged("BTC-USD")
 
 
 def ends_lake(folder: Path) -> Mapping[str, Any]:

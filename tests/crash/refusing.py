@@ -137,8 +137,22 @@ def tried(name: str, start: Path, work: Path, way: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def main() -> None:
-    """Try commands, and print what came of each."""
+def wrong(found: dict[str, object]) -> str:
+    """Return what is wrong with what came of a command; empty where it refused as it should, or could not be tried."""
+    if found.get("skipped"):
+        return ""
+    said = found["said"]
+    if found["code"] != 2 or len(said) != 1:
+        return "it must end with exit code 2 and one line"
+    if not said[0].startswith("error: ") or not ("out/" in said[0] or "/home/" in said[0]):
+        return "its line must name the file"
+    if "check" not in said[0] and "is the disk full" not in said[0]:
+        return "its line must say what to do"
+    return "it must change nothing" if found["new"] or found["changed"] else ""
+
+
+def main() -> int:
+    """Try commands, and print what came of each; 1 where one did not refuse as it should."""
     import importlib
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -166,14 +180,18 @@ def main() -> None:
         start = Path(place, "start")
         start.mkdir()
         assert forked(start, begin) == 0
+        every = []
         for name in given.names or COMMANDS:
             for way in ("full", "read-only", "small-disk"):
                 if way == "small-disk" and not any(word.startswith("out/") for word in COMMANDS[name]):
                     continue
-                print(json.dumps(tried(name, start, Path(place, "work"), way)), flush=True)
+                found = tried(name, start, Path(place, "work"), way)
+                every.append(wrong(found))
+                print(json.dumps({**found, "wrong": every[-1]}), flush=True)
+        return int(any(every))
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -64,6 +65,8 @@ def broken(take: Callable[[bytes], None], content: bytes) -> str:
     """Return which rule is broken by what a target does with bytes, with its place; an empty text where none is."""
     from crpbot.errors import CrpbotError
 
+    if case := os.environ.get("CRPBOT_FUZZ_CASE"):  # what ends the process is found there by who started it
+        Path(case).write_bytes(content)
     before, began = peak(anew=True), time.process_time()
     try:
         with redirect_stderr(io.StringIO()), at_most(4 * LONGEST):
@@ -202,9 +205,13 @@ def main() -> int:
     code = 0
     for name in given.targets or TARGETS:
         words = ["--here", "--seconds", str(given.seconds), "--first", str(given.first), *["--plain"] * given.plain]
-        ended = subprocess.run([sys.executable, __file__, name, *words], check=False).returncode
-        if ended not in {0, 1}:
-            print(f"{name}: the process ended with {ended}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="crpbot-fuzz-", ignore_cleanup_errors=True) as folder:
+            case = Path(folder, "case")
+            places = {"CRPBOT_FUZZ_CASE": str(case), "CRPBOT_FUZZ_FOLDER": str(Path(folder, "place"))}
+            ended = subprocess.run([sys.executable, __file__, name, *words], check=False, env=os.environ | places).returncode
+            if ended not in {0, 1}:
+                found = keep(name, case.read_bytes()) if case.exists() else "no file"
+                print(f"{name}: the process ended with {ended} ({found})", flush=True)
         code |= ended != 0
     return code
 

@@ -1,10 +1,12 @@
 """What is fuzzed: each target takes the bytes of a file, or of an answer, and may only return or refuse in words of ours."""
 
 import asyncio
+import atexit
 import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -49,7 +51,8 @@ from crpbot.model.scaler import read_scaler
 from crpbot.registry.entries import add_up
 from crpbot.registry.ledger import Ledger, Line
 
-HERE = Path(tempfile.gettempdir()) / f"crpbot-fuzz-{os.getpid()}"
+HERE = Path(os.environ.get("CRPBOT_FUZZ_FOLDER") or Path(tempfile.gettempdir()) / f"crpbot-fuzz-{os.getpid()}")
+atexit.register(shutil.rmtree, HERE, ignore_errors=True)
 MARKET = make_market("random-walk", "BTC-USD", rows=40)
 
 
@@ -367,7 +370,7 @@ def address_seeds() -> list[bytes]:
 
 
 def take_stream(content: bytes) -> None:
-    """A message of a venue: whatever is wrong with it, the line is cut and goes on with another (`stream._listen`)."""
+    """A message of a venue: what cannot be read cuts the line (`stream._listen`); what was read may break nothing."""
     try:
         message = json.loads(content)
     except (ValueError, RecursionError):
@@ -375,9 +378,11 @@ def take_stream(content: bytes) -> None:
     for dialect in DIALECTS.values():
         tape = Tape({dialect.market("BTC-USD"): "BTC-USD"}, agreements=0, flags=dialect.flags)
         try:
-            tape.hear(dialect.read(message))
+            said = dialect.read(message)
         except Exception:  # noqa: BLE001  as the stream does
             tape.cut()
+        else:
+            tape.hear(said)
         tape.candle("BTC-USD", 0)
 
 
@@ -414,8 +419,12 @@ def take_live_state(content: bytes) -> None:
     follow = FollowUp.__new__(FollowUp)
     follow.restore = lambda _: None  # type: ignore[method-assign]
     States(HERE).restore(Desk("BTC-USD"), follow, now=MINUTE)
-    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, CrpbotError):
-        LiveFeatures.restore(feature_set("founding-72").only("rsi_14"), json.loads(content)["features"], max_gap_minutes=0)
+    try:
+        state = json.loads(content)["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    with suppress(CrpbotError):
+        LiveFeatures.restore(feature_set("founding-72").only("rsi_14"), state, max_gap_minutes=0)
 
 
 def live_state_seeds() -> list[bytes]:

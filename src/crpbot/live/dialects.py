@@ -13,6 +13,7 @@ from crpbot.market.candles import MINUTE
 from crpbot.market.venues import Client, tether
 
 Message: TypeAlias = Any  # JSON
+_MOST = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,14 @@ def _time(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1_000 + 0.001)
 
 
+def _number(said: float | str) -> float:
+    """Return a number of a market. One without end, or beyond all of them, cannot be added to others: the line is cut."""
+    number = float(said)
+    if not abs(number) <= _MOST:
+        raise ValueError(f"a number of a market must be at most {_MOST:g}, found {number:g}")
+    return number
+
+
 async def _subscribe_coinbase(client: Client, pairs: Sequence[str]) -> None:
     """Trades; and a heartbeat each second, so that a quiet market and a dead line are two things."""
     await client.watch_trades_for_symbols(list(pairs), params={"channels": ["matches", "heartbeat"]})
@@ -105,7 +114,8 @@ def _read_coinbase(message: Message) -> News:
     if kind != "match":
         return News()
     time = _time(message["time"])
-    trade = Trade(message["product_id"], time, int(message["trade_id"]), float(message["price"]), float(message["size"]))
+    price, size = _number(message["price"]), _number(message["size"])
+    trade = Trade(str(message["product_id"]), time, int(message["trade_id"]), price, size)
     return News(told=time, trades=(trade,))
 
 
@@ -117,8 +127,8 @@ def _read_binance(message: Message) -> News:
     if message.get("e") != "kline":
         return News(agreed=int("id" in message and "error" not in message))
     line = message["k"]
-    numbers = tuple(float(line[name]) for name in "ohlcv")
-    return News(told=int(message["E"]), bars=(Bar(line["s"], int(line["t"]), numbers, bool(line["x"])),))
+    numbers = tuple(_number(line[name]) for name in "ohlcv")
+    return News(told=int(message["E"]), bars=(Bar(str(line["s"]), int(line["t"]), numbers, bool(line["x"])),))
 
 
 async def _subscribe_kraken(client: Client, pairs: Sequence[str]) -> None:
@@ -134,7 +144,10 @@ def _read_kraken(message: Message) -> News:
     names = ("open", "high", "low", "close", "volume")
     bars = tuple(
         Bar(
-            row["symbol"], _time(row["interval_begin"]) // MINUTE * MINUTE, tuple(float(row[name]) for name in names), final=False
+            str(row["symbol"]),
+            _time(row["interval_begin"]) // MINUTE * MINUTE,
+            tuple(_number(row[name]) for name in names),
+            final=False,
         )
         for row in message["data"]
     )

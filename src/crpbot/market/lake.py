@@ -186,15 +186,25 @@ class Lake:
             yield
 
     def damaged(self, symbol: str) -> tuple[str, ...]:
-        """Return the months whose candles are no longer those of the manifest, or cannot be read."""
-        found, there = [], self._months(symbol)
-        for month in self._stored(symbol).months:
-            try:
-                good = month.name in there and self._candles(symbol, month.name).sha256 == month.sha256
-            except CandleError:
-                good = False
-            found += [] if good else [month.name]
-        return tuple(found)
+        """Return the months that cannot be read, are gone, or lack candles that the manifest says they have.
+
+        A month that has grown since is whole: the import that made it grow was killed before it wrote the manifest, and the next
+        one does.
+        """
+        there, stored = self._months(symbol), {month.name: month for month in self._stored(symbol).months}
+        return tuple(
+            name for name in sorted({*there, *stored}) if not self._whole(symbol, name, stored.get(name), there.get(name))
+        )
+
+    def _whole(self, symbol: str, name: str, month: Month | None, size: int | None) -> bool:
+        try:
+            candles = self._candles(symbol, name) if size is not None else None
+        except CandleError:
+            return False
+        if candles is None or month is None or candles.sha256 == month.sha256:
+            return candles is not None
+        grown = len(candles) > month.rows and candles.time[0] <= month.first and candles.time[-1] >= month.last
+        return bool(grown and month.bytes != size)
 
     def _merged(self, symbol: str, name: str, new: Candles, *, held: bool) -> Candles:
         if not held:
