@@ -63,7 +63,9 @@ class Terminal:
             interpreter = {} if self.whole else {"interpreter": SHORT}
             done = crpbot(*words[1:], cwd=self.folder, **interpreter)
         else:  # a shell's own, or several in one line
-            done = subprocess.run(["bash", "-o", "pipefail", "-c", line.command], cwd=self.folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", line.command], cwd=self.folder, capture_output=True, text=True, check=False
+            )
         said = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
         self.printed.append((done.stdout if done.stdout.strip() else "") + "".join(f"{one}\n" for one in said))
         either = not self.whole and line.exit_code == 0 and words[0] == "crpbot" and words[1] in VERDICTS
