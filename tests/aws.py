@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -137,6 +138,20 @@ def begin(aws: Aws, folder: Path) -> None:
     aws.throttle, aws.cut_uploads = 0, False
     aws.on_start, aws.on_line = (lambda _run: None), (lambda _run, _line: None)
     _furnish(aws)
+
+
+@contextlib.contextmanager
+def furnished(aws: Aws, folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """Give a fresh AWS, as docs/cloud furnishes an account, with sentinels as credentials; nothing of the user's is looked at."""
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "CRPBOT_BUCKET", "CRPBOT_ROLE"):
+        environment.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        environment.setenv(name, str(folder / "none"))
+    for name, value in aws.environment.items():
+        environment.setenv(name, value)
+    begin(aws, folder / "sagemaker")
+    yield aws
+    end(aws)
 
 
 def end(aws: Aws) -> None:

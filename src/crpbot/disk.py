@@ -11,17 +11,19 @@ from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str, *, lasting: bool = True) -> None:
     """Write `content` to `path` so that nobody ever reads half of it.
 
-    The bytes go to a neighbour in the same folder, reach the disk, and take the name in one step, which reaches the disk too.
+    The bytes go to a neighbour in the same folder, reach the disk, and take the name in one step, which reaches the disk too if
+    it is to be `lasting`. What is written every minute, and made anew where it is lacking, need not be: a loss of power leaves
+    the former one.
     """
-    with whole_file(path) as partial:
+    with whole_file(path, lasting=lasting) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Give a path to write to; it becomes `path` when the block ends, and vanishes when the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False) as file:
@@ -33,7 +35,8 @@ def whole_file(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             partial.chmod(0o644)
             partial.replace(path)
-            settle(path.parent)
+            if lasting:
+                settle(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 

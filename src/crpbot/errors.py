@@ -30,6 +30,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be written; bytes that are no UTF-8 come out of an environment as halves of characters.
+
+    >>> is_utf8("Zürich"), is_utf8(chr(0xDC80))
+    (True, False)
+    """
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 class CrpbotError(Exception):
     """The base of every error that is about the input or the call, not about a bug. Its message is one printable line."""
 

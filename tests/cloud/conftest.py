@@ -20,16 +20,10 @@ def loopback() -> Iterator[object]:
 
 @pytest.fixture
 def aws(loopback: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """A fresh AWS, with sentinels as credentials; nothing of the user's own AWS is looked at."""
-    from aws import Aws, begin, end
+    """A fresh AWS; nobody's home folder is looked at either."""
+    from aws import Aws, furnished
 
     assert isinstance(loopback, Aws)
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "CRPBOT_BUCKET", "CRPBOT_ROLE", "CRPBOT_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    for name, value in loopback.environment.items():
-        monkeypatch.setenv(name, value)
-    begin(loopback, tmp_path / "sagemaker")
-    yield loopback
-    end(loopback)
+    monkeypatch.delenv("CRPBOT_HOME", raising=False)
+    with furnished(loopback, tmp_path, monkeypatch) as found:
+        yield found

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aws import Aws, aws_on_loopback, begin, end
+from aws import Aws, aws_on_loopback, furnished
 from docs.pantry import stock
 
 
@@ -23,13 +23,6 @@ def loopback() -> Iterator[Aws]:
 
 @pytest.fixture
 def cloud_on_loopback(loopback: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
-    """A fresh AWS, as docs/cloud/README.md furnishes an account; nothing of the user's own is looked at."""
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN", "CRPBOT_BUCKET", "CRPBOT_ROLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    for name, value in loopback.environment.items():
-        monkeypatch.setenv(name, value)
-    begin(loopback, tmp_path / "sagemaker")
-    yield loopback
-    end(loopback)
+    """A fresh AWS."""
+    with furnished(loopback, tmp_path, monkeypatch) as found:
+        yield found

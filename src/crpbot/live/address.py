@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from crpbot.errors import JournalError
+from crpbot.errors import JournalError, is_utf8
 
 HOW = "write a file, sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
 POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
@@ -52,7 +52,7 @@ def read_address(address: str | Path) -> Address:
 
     """
     text = str(address)
-    if not text.isascii() and re.search(r"[\ud800-\udfff]", text):  # what an environment makes of bytes that are no UTF-8
+    if not is_utf8(text):
         raise JournalError(f"the address of a journal must be text in UTF-8, found other bytes; {HOW}")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text) if isinstance(address, str) else None
     if scheme is None or len(scheme[1]) == 1:  # a drive of Windows

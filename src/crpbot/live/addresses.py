@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import pbkdf2_hmac
 from pathlib import Path
 
-from crpbot.errors import NotifyError
+from crpbot.errors import NotifyError, is_utf8
 from crpbot.live.redact import guard_logs, secrets_of
 
 VARIABLE, FILE_VARIABLE = "CRPBOT_NOTIFY", "CRPBOT_NOTIFY_FILE"
@@ -63,8 +63,8 @@ def read_addresses(environ: Mapping[str, str]) -> tuple[Address, ...]:
     if file := environ.get(FILE_VARIABLE):
         lines = enumerate(_read(Path(file)).splitlines(), 1)
         words += [(text, f"line {i} of {Path(file).name}") for i, line in lines if (text := line.strip()) and text[0] != "#"]
-    for word, where in words:  # bytes that are no UTF-8 come out of the environment as halves of characters
-        if not word.isascii() and re.search(r"[\ud800-\udfff]", word):
+    for word, where in words:
+        if not is_utf8(word):
             raise NotifyError(f"{where} must be text in UTF-8, found other bytes; write it again")
     for word, _ in words:  # before anybody can log one of them
         guard_logs(secrets_of(word))

@@ -99,7 +99,7 @@ class Health:
 def write_health(health: Health, path: Path) -> None:
     """Write a sign of life, by the machine's own clock."""
     plain: dict[str, Any] = {"format": FORMAT, "written": time.time(), "pid": os.getpid(), "well": health.well, **asdict(health)}
-    write_whole(path, json.dumps(plain))
+    write_whole(path, json.dumps(plain), lasting=False)
 
 
 def read_health(path: Path) -> tuple[bool, str]:

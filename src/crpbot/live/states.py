@@ -29,7 +29,7 @@ class States:
 
         """
         if desk.next is not None:
-            write_whole(self._file(desk.symbol), json.dumps({"desk": desk.state(), "paper": follow.state()}))
+            write_whole(self._file(desk.symbol), json.dumps({"desk": desk.state(), "paper": follow.state()}), lasting=False)
 
     def restore(self, desk: Desk, follow: FollowUp, *, now: int) -> bool:
         """Go on where a market was left, and return whether that was possible.

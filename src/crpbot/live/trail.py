@@ -62,7 +62,7 @@ class Trail:
         if lines < 2 * KEPT - zlib.crc32(symbol.encode()) % (KEPT // 2):
             return lines
         path = trail_file(self._folder, symbol)
-        write_whole(path, b"".join(path.read_bytes().splitlines(keepends=True)[-KEPT:]))
+        write_whole(path, b"".join(path.read_bytes().splitlines(keepends=True)[-KEPT:]), lasting=False)
         return KEPT
 
     def _find_end(self, symbol: str) -> tuple[int, int]:
